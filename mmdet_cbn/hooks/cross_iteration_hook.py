@@ -1,0 +1,106 @@
+"""Pairing, burn-in in epochs and log values of cross-iteration layers."""
+
+import math
+
+import torch
+from mmengine.hooks import Hook, LoggerHook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch import nn
+
+from ..layers import CrossIterationBatchNorm2d, NaiveCrossIterationBatchNorm2d, pair_conv_norm
+from ..layers.arguments import check_integer, check_number
+
+CROSS_ITERATION_LAYERS = (CrossIterationBatchNorm2d, NaiveCrossIterationBatchNorm2d)
+
+
+@HOOKS.register_module()
+class CrossIterationHook(Hook):
+    """Prepares a model's cross-iteration layers for training and logs what they do.
+
+    Before the run it pairs each CBN layer with its convolution. With the loss it logs, averaged over the
+    CBN layers: ``cbn_fill`` (entries in the window), ``cbn_clamped`` (share of channels whose extrapolated
+    variance was below 0) and ``cbn_compensation`` (size of the correction in standard deviations).
+
+    Args:
+        burn_in_epochs: Epochs with window size 1, fractions allowed; None leaves each layer's ``burn_in``.
+            A layer that runs several times an iteration (a head shared by FPN levels) counts it in
+            iterations all the same.
+        window_size: For all layers; 'auto' is the CBN paper's min(ceil(16 / batch size), 8) with the batch
+            size of one process; None leaves each layer's ``window_size``.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, burn_in_epochs: float | None = None, window_size: int | str | None = None) -> None:
+        if burn_in_epochs is not None:
+            check_number('burn_in_epochs', burn_in_epochs, 0)
+        if window_size not in (None, 'auto'):
+            check_integer('window_size', window_size, 1)
+        self.burn_in_epochs = burn_in_epochs
+        self.window_size = window_size
+
+    def before_run(self, runner: Runner) -> None:
+        """Pair the model before ``EMAHook`` copies it, which it does here at a lower priority."""
+        self.pairs = pair_conv_norm(_unwrap(runner.model))
+        runner.logger.info(f'CrossIterationHook: paired {len(self.pairs)} CBN layers with their convolutions')
+
+    def before_train(self, runner: Runner) -> None:
+        """Set window size and burn-in, after a checkpoint to resume from was loaded."""
+        layers = self._layers(runner)
+        if not layers:
+            runner.logger.warning('CrossIterationHook: the model has no CBN or NaiveCBN layer')
+        if self.window_size is not None:
+            size = self.window_size
+            if size == 'auto':
+                size = min(math.ceil(16 / runner.train_dataloader.batch_size), 8)
+            for layer in layers:
+                layer.window_size = size
+        self.first_iteration = runner.iter
+        self._set_burn_in(runner, runner.iter)
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | tuple | list | None = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Log the state of the windows as often as the loss."""
+        if runner.iter == self.first_iteration:
+            self._set_burn_in(runner, runner.iter + 1)
+        intervals = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
+        if any(self.every_n_inner_iters(batch_idx, interval) for interval in intervals):
+            for name, value in self._diagnose(runner).items():
+                runner.message_hub.update_scalar(f'train/cbn_{name}', value)
+
+    def _layers(self, runner: Runner) -> list[nn.Module]:
+        return [m for m in _unwrap(runner.model).modules() if isinstance(m, CROSS_ITERATION_LAYERS)]
+
+    def _set_burn_in(self, runner: Runner, iterations: int) -> None:
+        """Count burn-in in calls of each layer, of which ``iterations`` showed how many make an iteration."""
+        if self.burn_in_epochs is None:
+            return
+        burn_in = round(self.burn_in_epochs * len(runner.train_dataloader))
+        for layer in self._layers(runner):
+            calls = round(layer.iteration / iterations) if iterations else 1
+            layer.burn_in = burn_in * max(calls, 1)
+
+    def _diagnose(self, runner: Runner) -> dict[str, torch.Tensor]:
+        model = _unwrap(runner.model)
+        reports = [
+            model.get_submodule(norm).diagnose(model.get_submodule(conv)) for norm, conv in self.pairs.items()
+        ]
+        reports = [report for report in reports if report is not None]
+        return {
+            name: torch.stack([report[name].float() for report in reports]).mean()
+            for name in (reports[0] if reports else ())
+        }
+
+
+def _unwrap(model: nn.Module) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model

@@ -1,0 +1,29 @@
+"""Checks of the arguments that users write into configs."""
+
+import math
+from collections.abc import Mapping
+
+
+def check_integer(name: str, value: object, minimum: int) -> None:
+    """Raise ValueError unless ``value`` is an integer of at least ``minimum``."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise ValueError(f'{name} must be an integer >= {minimum}, got {name}={value!r}')
+
+
+def check_number(name: str, value: object, minimum: float, maximum: float = math.inf) -> None:
+    """Raise ValueError unless ``value`` is a number in [minimum, maximum]."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not minimum <= value <= maximum:
+        bounds = f'>= {minimum}' if maximum == math.inf else f'in [{minimum}, {maximum}]'
+        raise ValueError(f'{name} must be a number {bounds}, got {name}={value!r}')
+
+
+def reject_unknown(owner: type, unknown: Mapping[str, object], known: tuple[str, ...]) -> None:
+    """Raise ValueError for arguments that ``owner`` does not have.
+
+    A TypeError would name the argument alone, and inside a config of many ``norm_cfg`` its value is what
+    one searches for.
+    """
+    if unknown:
+        given = ', '.join(f'{name}={value!r}' for name, value in unknown.items())
+        raise ValueError(f'{owner.__name__} has no argument {given}; it takes {", ".join(known)}')

@@ -1,0 +1,101 @@
+"""Batch Renormalization (BRN), the baseline of both papers."""
+
+import torch
+from torch import Tensor
+
+from ..ops import batch_moments, normalize
+from .arguments import check_integer, check_number
+from .stateful_batch_norm import StatefulBatchNorm2d
+
+
+class BatchRenorm2d(StatefulBatchNorm2d):
+    r"""Batch Renormalization (Ioffe, NeurIPS 2017, arXiv 1702.03275).
+
+    Corrects the batch statistics towards the running ones, by constants in the backward pass:
+
+    .. math::
+        r = clip(\sigma_B / \hat\sigma, 1 / r_{max}, r_{max}), \quad
+        d = clip((\mu_B - \hat\mu) / \hat\sigma, -d_{max}, d_{max}), \quad
+        out = \gamma (r \frac{x - \mu_B}{\sigma_B} + d) + \beta
+
+    with sigma = sqrt(var + eps). The bounds ramp linearly from (1, 0), which is BN, to (r_max, d_max) over
+    ``warmup_iters`` iterations. Running statistics are BN's, taken before this step's update; in eval mode
+    the layer is BN.
+
+    Unusual inputs: an empty batch passes through and changes nothing, non-finite statistics do not enter
+    the running ones. A training-mode forward under ``torch.no_grad`` changes nothing, since what it changed
+    would alter the next training output.
+
+    Args:
+        num_features: Channels C of the input (N, C, H, W).
+        eps: Added to the variance.
+        momentum: Weight of the new observation in the running statistics, in [0, 1].
+        affine: Whether to learn gamma and beta.
+        track_running_stats: Must be True: the running statistics are part of the formula.
+        r_max: Final bound of r, at least 1.
+        d_max: Final bound of d, at least 0.
+        warmup_iters: Iterations until the bounds are reached, 0 for at once.
+        device: Of parameters and buffers.
+        dtype: Of parameters and buffers.
+        **unknown: Nothing else is taken.
+
+    Raises:
+        ValueError: An argument is out of its range or unknown; the input is not 4D; there is one value per
+            channel.
+
+    Example:
+        >>> norm = BatchRenorm2d(8, warmup_iters=100)
+        >>> norm(torch.randn(2, 8, 5, 5)).shape
+        torch.Size([2, 8, 5, 5])
+    """
+
+    arguments = ('r_max', 'd_max', 'warmup_iters')
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        *,
+        r_max: float = 3.0,
+        d_max: float = 5.0,
+        warmup_iters: int = 5000,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **unknown: object,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, unknown)
+        self._require_running_statistics()
+        check_number('r_max', r_max, 1)
+        check_number('d_max', d_max, 0)
+        check_integer('warmup_iters', warmup_iters, 0)
+        self.r_max = r_max
+        self.d_max = d_max
+        self.warmup_iters = warmup_iters
+
+    def _training_forward(self, x: Tensor) -> Tensor:
+        self._require_running_statistics()
+        self._require_several_values(x)
+        with torch.no_grad():
+            mean, var = batch_moments(x)
+            progress = self._progress().to(mean)
+            r_limit = 1 + (self.r_max - 1) * progress
+            d_limit = self.d_max * progress
+            std_hat = (self.running_var.to(var) + self.eps).sqrt()
+            r = ((var + self.eps).sqrt() / std_hat).clamp(1 / r_limit, r_limit)
+            d = ((mean - self.running_mean.to(mean)) / std_hat).clamp(-d_limit, d_limit)
+        if torch.is_grad_enabled():
+            self._update_running_statistics(mean, var, x.numel() // x.size(1))
+            self.iterations.add_(1)
+        weight = r if self.weight is None else self.weight * r
+        shift = d if self.weight is None else self.weight * d
+        bias = shift if self.bias is None else self.bias + shift
+        return normalize(x, weight, bias, mean, var, self.eps)
+
+    def _progress(self) -> Tensor:
+        """Return how much of the warm-up is done, from 0 to 1, shape ()."""
+        if self.warmup_iters == 0:
+            return torch.ones_like(self.iterations)
+        return (self.iterations / self.warmup_iters).clamp(max=1)

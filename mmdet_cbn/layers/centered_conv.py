@@ -1,0 +1,69 @@
+"""Convolution with centred filters, the other half of MABN."""
+
+import torch
+from torch import Tensor, nn
+
+from .effective_weight import effective_weight
+
+
+class CenteredConv2d(nn.Conv2d):
+    """``nn.Conv2d`` that subtracts from each filter its mean (MABN, eq. 18).
+
+    The mean runs over (C_in / groups, kh, kw). It makes the mean of the output small without measuring
+    it, which is why MABN needs no mean. Arguments and shapes are those of ``nn.Conv2d``; the parameter
+    ``weight`` is the one before centring.
+
+    Folding a norm layer into it (mmcv's ``fuse_conv_bn``) scales whole filters, which centring commutes
+    with, so the result is right. :func:`fold_centering` then makes a plain ``nn.Conv2d`` of it.
+
+    Example:
+        >>> conv = CenteredConv2d(3, 8, 3)
+        >>> conv.centered_weight().mean(dim=(1, 2, 3)).abs().max() < 1e-6
+        tensor(True)
+    """
+
+    def centered_weight(self) -> Tensor:
+        """Return the weight in use, shape (C_out, C_in / groups, kh, kw)."""
+        return self.weight - self.weight.mean(dim=(1, 2, 3), keepdim=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve ``x`` (N, C_in, H, W) with the centred weight."""
+        return self._conv_forward(x, self.centered_weight(), self.bias)
+
+
+@effective_weight.register
+def _(conv: CenteredConv2d) -> Tensor:
+    return conv.centered_weight()
+
+
+@torch.no_grad()
+def fold_centering(model: nn.Module) -> nn.Module:
+    """Replace every :class:`CenteredConv2d` in ``model`` by an ``nn.Conv2d`` that computes the same.
+
+    For inference and export, in place, before or after ``fuse_conv_bn``.
+
+    Args:
+        model: Any module; returned as it is, or replaced when it is a ``CenteredConv2d`` itself.
+
+    Returns:
+        The model without centred convolutions.
+    """
+    if isinstance(model, CenteredConv2d):
+        plain = nn.Conv2d(
+            model.in_channels,
+            model.out_channels,
+            model.kernel_size,
+            model.stride,
+            model.padding,
+            model.dilation,
+            model.groups,
+            model.bias is not None,
+            model.padding_mode,
+            device='meta',
+        )
+        plain.weight = nn.Parameter(model.centered_weight(), model.weight.requires_grad)
+        plain.bias = model.bias
+        return plain.train(model.training)
+    for name, child in model.named_children():
+        setattr(model, name, fold_centering(child))
+    return model

@@ -1,0 +1,226 @@
+"""Cross-Iteration Batch Normalization (CBN), with and without compensation."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..ops import batch_moments, mean_derivative, normalize, variance_derivative
+from .arguments import check_integer
+from .effective_weight import effective_weight
+from .stateful_batch_norm import StatefulBatchNorm2d
+from .window import Window
+
+
+class _CrossIterationBatchNorm2d(StatefulBatchNorm2d):
+    """Batch normalization over a window of iterations; subclasses say how its entries are corrected."""
+
+    arguments = ('window_size', 'burn_in')
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        *,
+        window_size: int = 4,
+        burn_in: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **unknown: object,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, unknown)
+        check_integer('window_size', window_size, 1)
+        check_integer('burn_in', burn_in, 0)
+        self.window_size = window_size
+        self.burn_in = burn_in
+        self.window: Window | None = None
+        # The counter on the host: reading the buffer in each iteration would wait for the GPU.
+        self._iteration: int | None = 0
+
+    @property
+    def iteration(self) -> int:
+        """Training iterations so far; reads the buffer once after a checkpoint was loaded."""
+        if self._iteration is None:
+            self._iteration = int(self.iterations)
+        return self._iteration
+
+    def _training_forward(self, x: Tensor) -> Tensor:
+        source = self._take_source(x)
+        remember = torch.is_grad_enabled()
+        pooling = self.window_size > 1 and self.iteration >= self.burn_in
+        if not pooling:
+            self._require_several_values(x)
+        with torch.no_grad():
+            mean, var = batch_moments(x)
+            self._update_running_statistics(mean, var, x.numel() // x.size(1))
+            mean_bar, var_bar, share = mean, var, None
+            if pooling:
+                weight, bias = self._weights(source, mean.dtype)
+                window = self._fitting_window(mean, weight, source)
+                mean_bar, var_bar, share = window.average(mean, var, weight, bias)
+                if remember:
+                    derivatives = self._derivatives(source, x, mean, var)
+                    window.push(mean, var, weight, bias, derivatives)
+        if remember:
+            self.iterations.add_(1)
+            self._iteration = self.iteration + 1
+        return normalize(x, self.weight, self.bias, mean_bar, var_bar, self.eps, share)
+
+    def _fitting_window(self, mean: Tensor, weight: Tensor | None, source: Any) -> Window:
+        if self.window is None or not self.window.matches(self.window_size, mean, weight):
+            groups = 1 if source is None else source[0].groups
+            self.window = Window(self.window_size, mean, weight, groups)
+        return self.window
+
+    def _take_source(self, y: Tensor) -> tuple[nn.Conv2d, Tensor] | None:
+        """Return the convolution that made ``y`` and its input, None where nobody asks for them."""
+        return None
+
+    def _weights(self, source: Any, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
+        return None, None
+
+    def _derivatives(self, source: Any, y: Tensor, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor] | None:
+        return None
+
+    def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> nn.Module:
+        """Move the window along with the layer; ``.half()`` and its like leave its type alone."""
+        if self.window is not None:
+            self.window.apply(lambda tensor: tensor.to(fn(tensor).device))
+        return super()._apply(fn, *args, **kwargs)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._iteration = None
+
+
+class NaiveCrossIterationBatchNorm2d(_CrossIterationBatchNorm2d):
+    r"""Naive CBN: batch statistics averaged over the last k iterations, as they were measured.
+
+    The baseline of the CBN paper (arXiv 2002.05712, section 4): CBN without compensation for the change
+    of the weights. It needs no convolution and no pairing. Arguments, shapes and the treatment of unusual
+    inputs are those of :class:`CrossIterationBatchNorm2d`.
+
+    Example:
+        >>> norm = NaiveCrossIterationBatchNorm2d(8, window_size=4)
+        >>> norm(torch.randn(2, 8, 5, 5)).shape
+        torch.Size([2, 8, 5, 5])
+    """
+
+
+class CrossIterationBatchNorm2d(_CrossIterationBatchNorm2d):
+    r"""Cross-Iteration Batch Normalization (Yao et al., arXiv 2002.05712).
+
+    Normalizes the output y of a convolution by statistics of the last k iterations, where earlier ones
+    are carried over to today's weights theta by a first-order Taylor term (eq. 7 to 12):
+
+    .. math::
+        \bar\mu = \frac1k \sum_{s<k} \mu_{t-s}(\theta_t), \quad
+        \bar\nu = \frac1k \sum_{s<k} \max(\nu_{t-s}(\theta_t), \mu_{t-s}(\theta_t)^2), \quad
+        \hat y = \gamma \frac{y - \bar\mu}{\sqrt{\bar\nu - \bar\mu^2 + \epsilon}} + \beta
+
+    with :math:`\mu` and :math:`\nu` the means of y and of its square. Gradients flow through y and the
+    current statistics, not through those of earlier iterations. Running statistics are BN's. While the
+    window fills, the average runs over what is there. Statistics, derivatives and the window are float32
+    (float64 for float64 inputs).
+
+    In training mode the layer must be told which convolution feeds it: see :func:`pair_conv_norm`.
+
+    Unusual inputs: an empty batch passes through and changes nothing. Statistics with inf or nan enter
+    neither the window nor the running statistics. A training-mode forward under ``torch.no_grad`` uses
+    the window without adding to it (and moves the running statistics, as BN does). Second derivatives are
+    not supported.
+
+    Args:
+        num_features: Channels C of the input (N, C, H, W).
+        eps: Added to the variance.
+        momentum: Weight of the new observation in the running statistics, in [0, 1]; None for their
+            cumulative average.
+        affine: Whether to learn gamma and beta.
+        track_running_stats: As in ``nn.BatchNorm2d``.
+        window_size: k, the current iteration included, at least 1 (which is BN).
+        burn_in: Number of first training forwards with k = 1, in which the weights move too fast for the
+            correction. ``CrossIterationHook`` sets it from epochs.
+        device: Of parameters and buffers.
+        dtype: Of parameters and buffers.
+        **unknown: Nothing else is taken.
+
+    Raises:
+        ValueError: An argument is out of its range or unknown; the input is not 4D; there is one value per
+            channel during burn-in.
+        RuntimeError: In training, when no convolution is paired or the input is not its output.
+
+    Example:
+        >>> block = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), CrossIterationBatchNorm2d(8))
+        >>> pair_conv_norm(block)
+        {'1': '0'}
+        >>> block(torch.randn(2, 3, 16, 16)).shape
+        torch.Size([2, 8, 14, 14])
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.pair_names: tuple[str, str] | None = None
+        self._handover: tuple[nn.Conv2d, Tensor, Tensor] | None = None
+
+    def receive(self, conv: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """Take over a convolution's input for the next call: the forward hook that pairing registers."""
+        if self.training:
+            self._handover = (conv, inputs[0], output)
+
+    def diagnose(self, conv: nn.Conv2d) -> dict[str, Tensor] | None:
+        """Summarize the window under the weights of ``conv``: see :meth:`Window.diagnose`."""
+        if self.window is None:
+            return None
+        with torch.no_grad():
+            return self.window.diagnose(*self._weights((conv, None), self.window.mean.dtype))
+
+    def _take_source(self, y: Tensor) -> tuple[nn.Conv2d, Tensor] | None:
+        handover, self._handover = self._handover, None
+        if self.window_size == 1:
+            return None
+        if handover is not None and handover[2] is y:
+            return handover[:2]
+        if self.pair_names is None:
+            raise RuntimeError(
+                f'{type(self).__name__}({self.extra_repr()}) trains without knowing its convolution. Call '
+                'mmdet_cbn.layers.pair_conv_norm(model) before training; in MMDetection, put '
+                "dict(type='CrossIterationHook') into custom_hooks."
+            )
+        norm, conv = self.pair_names
+        raise RuntimeError(
+            f'{norm} ({type(self).__name__}) got a tensor that is not the output of its convolution {conv}. '
+            'The layer must directly follow the convolution registered before it; use another norm here, '
+            'or window_size=1.'
+        )
+
+    def _weights(self, source: tuple[nn.Conv2d, Any], dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        conv = source[0]
+        weight = effective_weight(conv).flatten(1).to(dtype)
+        return weight, None if conv.bias is None else conv.bias.to(dtype)
+
+    def _derivatives(
+        self, source: tuple[nn.Conv2d, Tensor], y: Tensor, mean: Tensor, var: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        conv, x = source
+        x, padding = _padded(conv, x)
+        geometry = (conv.kernel_size, conv.stride, padding, conv.dilation, conv.groups)
+        of_mean = mean_derivative(x, y.shape[2:], *geometry)
+        return of_mean, variance_derivative(x, y, mean, var, of_mean, *geometry)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the activations that a forward pass cut short may have left behind."""
+        return {**self.__dict__, '_handover': None}
+
+
+def _padded(conv: nn.Conv2d, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """Return the input and the zero padding on each side that reproduce the padding of ``conv``."""
+    left, right, top, bottom = conv._reversed_padding_repeated_twice
+    if conv.padding_mode != 'zeros':
+        return F.pad(x, (left, right, top, bottom), mode=conv.padding_mode), (0, 0)
+    if (left, top) != (right, bottom):  # padding='same' of an even kernel
+        return F.pad(x, (left, right, top, bottom)), (0, 0)
+    return x, (top, left)

@@ -1,0 +1,33 @@
+"""The weight that a convolution multiplies its input with."""
+
+from functools import singledispatch
+
+from torch import Tensor, nn
+
+
+@singledispatch
+def effective_weight(conv: nn.Module) -> Tensor:
+    """Return the weight that ``conv`` uses, shape (C_out, C_in / groups, kh, kw).
+
+    Subclasses of ``nn.Conv2d`` that change the weight on the way register their own:
+    ``@effective_weight.register(MyConv2d)``.
+
+    Args:
+        conv: A ``nn.Conv2d`` or subclass.
+
+    Raises:
+        TypeError: ``conv`` is no ``nn.Conv2d``, or a subclass with a forward pass of its own that is not
+            registered.
+    """
+    raise TypeError(f'{type(conv).__name__} is not a torch.nn.Conv2d')
+
+
+@effective_weight.register
+def _(conv: nn.Conv2d) -> Tensor:
+    for method in ('forward', '_conv_forward'):
+        if getattr(type(conv), method) is not getattr(nn.Conv2d, method):
+            raise TypeError(
+                f'{type(conv).__name__} has a {method} of its own, so the weight that it uses is unknown; '
+                'register it with mmdet_cbn.layers.effective_weight.register'
+            )
+    return conv.weight

@@ -1,0 +1,143 @@
+"""What the layers of this package share beyond torch's batch normalization."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .arguments import check_integer, check_number, reject_unknown
+
+COMMON_ARGUMENTS = ('eps', 'momentum', 'affine', 'track_running_stats', 'device', 'dtype')
+
+
+class StatefulBatchNorm2d(_BatchNorm):
+    """Base of layers whose training output depends on earlier iterations.
+
+    Being a ``_BatchNorm``, it is frozen, folded, exempted from weight decay and loaded from BN checkpoints
+    wherever BN is. In eval mode it *is* BN. Subclasses say what happens in training mode.
+
+    What it does not do: share anything between processes. ``SyncBatchNorm.convert_sync_batchnorm``
+    replaces it like any other ``_BatchNorm``.
+
+    Attributes:
+        iterations: Buffer, int64, shape (): training iterations that entered the layer's state. It is apart
+            from ``num_batches_tracked``, which a checkpoint of a pre-trained BN brings along.
+    """
+
+    arguments: tuple[str, ...] = ()
+    memory: tuple[str, ...] = ('iterations',)
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float,
+        momentum: float | None,
+        affine: bool,
+        track_running_stats: bool,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+        unknown: dict[str, object],
+    ) -> None:
+        reject_unknown(type(self), unknown, self.arguments + COMMON_ARGUMENTS)
+        check_integer('num_features', num_features, 1)
+        check_number('eps', eps, 0)
+        if momentum is not None:
+            check_number('momentum', momentum, 0, 1)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        self.register_buffer('iterations', torch.zeros((), dtype=torch.long, device=device))
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        if x.dim() != 4:
+            raise ValueError(f'expected 4D input (got {x.dim()}D input)')
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize ``x`` of shape (N, C, H, W); the output has its shape, type and memory format."""
+        self._check_input_dim(x)
+        if not self.training:
+            return F.batch_norm(
+                x,
+                self.running_mean,
+                self.running_var,
+                self.weight,
+                self.bias,
+                training=self.running_mean is None,
+                eps=self.eps,
+            )
+        if x.numel() == 0:
+            return self._empty_output(x)
+        # Autocast would run the small products of the statistics in half precision.
+        with torch.autocast(x.device.type, enabled=False):
+            return self._training_forward(x)
+
+    def _training_forward(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _empty_output(self, x: Tensor) -> Tensor:
+        """Pass an empty batch on: DDP waits for the gradient of every parameter, be it zero."""
+        if not self.affine:
+            return x.clone()
+        return (x * self.weight[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+    @staticmethod
+    def _require_several_values(x: Tensor) -> None:
+        """Raise what ``nn.BatchNorm2d`` raises where a variance cannot be had."""
+        if x.numel() == x.size(1):
+            raise ValueError(
+                f'Expected more than 1 value per channel when training, got input size {x.size()}'
+            )
+
+    def _require_running_statistics(self) -> None:
+        """Raise ValueError where there is no running value with a momentum, which the formula needs."""
+        if not self.track_running_stats or self.momentum is None:
+            raise ValueError(
+                f'{type(self).__name__} trains with its running statistics: it needs '
+                'track_running_stats=True and a momentum in [0, 1], got '
+                f'track_running_stats={self.track_running_stats!r}, momentum={self.momentum!r}'
+            )
+
+    @torch.no_grad()
+    def _update_running_statistics(self, mean: Tensor, var: Tensor, positions: int) -> None:
+        """Move the running statistics as BN does, but not by values that are not finite.
+
+        Args:
+            mean: Of the batch, shape (C,).
+            var: Biased, shape (C,).
+            positions: Number M of values behind each.
+        """
+        if not self.track_running_stats:
+            return
+        finite = torch.stack((mean, var)).isfinite().all()
+        self.num_batches_tracked.add_(finite)
+        momentum = self.momentum
+        if momentum is None:
+            momentum = 1 / self.num_batches_tracked.to(mean.dtype)
+        moves = [(self.running_mean, mean)]
+        if positions > 1:
+            moves.append((self.running_var, var * (positions / (positions - 1))))
+        for running, current in moves:
+            moved = running.lerp(current.to(running.dtype), momentum)
+            running.copy_(torch.where(finite, moved, running))
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Load a checkpoint of this layer, or of BN, which lacks what this layer remembers."""
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        own = {prefix + name for name in self.memory}
+        missing_keys[:] = [key for key in missing_keys if key not in own]
+
+    def extra_repr(self) -> str:
+        """Add the layer's own arguments to BN's."""
+        own = ''.join(f', {name}={getattr(self, name)}' for name in self.arguments)
+        return super().extra_repr() + own

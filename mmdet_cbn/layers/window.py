@@ -1,0 +1,138 @@
+"""The entries that a cross-iteration layer keeps of its last iterations."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..ops import compensate, pool, project
+
+
+class Window:
+    """Ring of k rows: at most k - 1 earlier iterations, and the row that is written next.
+
+    It is held by the layer as an attribute, not as a set of buffers. Each process has its own and it
+    refills within k iterations, so it must not be what buffers are: broadcast from rank 0 by DDP,
+    matched by position with those of another copy by ``EMAHook``, cast by ``.half()``, saved (k times
+    the size of the model) by MMEngine 0.10.7, which ignores ``persistent=False``.
+
+    An entry is committed by moving ``position`` on, which is device arithmetic: a bad entry is simply
+    overwritten by the next one and nothing waits for the GPU.
+
+    Attributes:
+        mean, var: Statistics as measured, shape (C, k).
+        mean_derivative: Shape (groups, k, D), or None for a window without compensation.
+        variance_derivative: Shape (C, k, D), or None.
+        mean_anchor, var_anchor: The derivatives times the weights they were measured at, shape (C, k).
+        position: int64, shape (1,): the row that is written next.
+        fill: int64, shape (): number of valid entries, at most k - 1.
+    """
+
+    def __init__(self, rows: int, mean: Tensor, weight: Tensor | None = None, groups: int = 1) -> None:
+        """Allocate an empty window.
+
+        Args:
+            rows: The window size k, current iteration included.
+            mean: A tensor of shape (C,) that tells channels, type and device.
+            weight: Weights (C, D) of the convolution, None for a window without compensation.
+            groups: Groups of the convolution.
+        """
+        self.rows = rows
+        self.mean, self.var = mean.new_zeros(2, mean.numel(), rows)
+        self.mean_derivative = self.variance_derivative = None
+        if weight is not None:
+            self.mean_derivative = mean.new_zeros(groups, rows, weight.size(1))
+            self.variance_derivative = mean.new_zeros(mean.numel(), rows, weight.size(1))
+            self.mean_anchor, self.var_anchor = mean.new_zeros(2, mean.numel(), rows)
+        self.position = torch.zeros(1, dtype=torch.long, device=mean.device)
+        self.fill = torch.zeros((), dtype=torch.long, device=mean.device)
+
+    def matches(self, rows: int, mean: Tensor, weight: Tensor | None) -> bool:
+        """Tell whether entries of this size, type and device fit in."""
+        if (rows, mean.numel(), mean.dtype, mean.device) != (
+            self.rows,
+            self.mean.size(0),
+            self.mean.dtype,
+            self.mean.device,
+        ):
+            return False
+        if weight is None or self.variance_derivative is None:
+            return weight is None and self.variance_derivative is None
+        return weight.size(1) == self.variance_derivative.size(2)
+
+    def apply(self, function: Callable[[Tensor], Tensor]) -> None:
+        """Replace every tensor by ``function`` of it, as ``nn.Module._apply`` does with buffers."""
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(self, name, function(value))
+
+    def valid(self) -> Tensor:
+        """Return which rows hold an entry that counts, bool, shape (k,)."""
+        row = torch.arange(self.rows, device=self.position.device)
+        age = (self.position - row) % self.rows
+        return (age > 0) & (age <= self.fill)
+
+    def _steps(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        of_mean, of_var = project(self.mean_derivative, self.variance_derivative, weight, bias)
+        return of_mean - self.mean_anchor, of_var - self.var_anchor
+
+    def statistics(self, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return mean and unclamped variance of all rows, (C, k), under today's weights."""
+        if weight is None:
+            return self.mean, self.var
+        return compensate(self.mean, self.var, *self._steps(weight, bias))
+
+    def average(
+        self, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return mu_bar, var_bar and the share of the current statistics: see :func:`ops.pool`."""
+        return pool(mean, var, *self.statistics(weight, bias), self.valid())
+
+    def push(
+        self,
+        mean: Tensor,
+        var: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        derivatives: tuple[Tensor, Tensor] | None,
+    ) -> None:
+        """Add an entry, in place of the oldest when the window is full, unless it is not finite.
+
+        Args:
+            mean: Shape (C,).
+            var: Shape (C,).
+            weight: The weights (C, D) at which the entry was measured, or None.
+            bias: Shape (C,) or None.
+            derivatives: (groups, D) and (C, D), or None with ``weight``.
+        """
+        entry = {'mean': mean, 'var': var}
+        if derivatives is not None:
+            rows = [derivative[:, None] for derivative in derivatives]
+            anchors = project(*rows, weight, bias)
+            # An inf or nan anywhere in the derivatives reaches the anchors.
+            entry['mean_anchor'], entry['var_anchor'] = (anchor[:, 0] for anchor in anchors)
+            self.mean_derivative.index_copy_(1, self.position, rows[0])
+            self.variance_derivative.index_copy_(1, self.position, rows[1])
+        for name, value in entry.items():
+            getattr(self, name).index_copy_(1, self.position, value[:, None])
+        finite = torch.stack(tuple(entry.values())).isfinite().all()
+        self.position.add_(finite).remainder_(self.rows)
+        self.fill.add_(finite).clamp_(max=self.rows - 1)
+
+    def diagnose(self, weight: Tensor | None, bias: Tensor | None) -> dict[str, Tensor]:
+        """Summarize the window under today's weights; all values are tensors of shape ().
+
+        Returns:
+            ``fill``: number of entries; ``clamped``: share of their channels whose variance is
+            extrapolated below 0; ``compensation``: root mean square of the correction of the means, in
+            units of the standard deviation.
+        """
+        mean, var = self.statistics(weight, bias)
+        valid = self.valid()
+        count = (valid.sum() * mean.size(0)).clamp(min=1)
+        step = (mean - self.mean).square() / self.var.clamp(min=torch.finfo(var.dtype).tiny)
+        return {
+            'fill': self.fill,
+            'clamped': (valid & (var < 0)).sum() / count,
+            'compensation': torch.where(valid, step, 0).sum().div(count).sqrt(),
+        }

@@ -1,0 +1,79 @@
+"""Correction of earlier statistics for the change of the weights, and their average (CBN, eq. 7 to 10).
+
+The paper extrapolates the mean mu and the mean of squares nu to first order. These functions keep the
+variance var = nu - mu^2 in place of nu. Nothing is lost: with a step d of the weights, p = d mu / d w and
+r = d var / d w = d nu / d w - 2 mu p,
+
+    nu + <q, d> - (mu + <p, d>)^2 = var + <r, d> - <p, d>^2,
+
+the maximum of eq. 10 becomes var >= 0, and eq. 11 reads
+
+    var_bar = mean(var_s) + mean((mu_s - mu_bar)^2),
+
+which, unlike nu_bar - mu_bar^2, does not cancel when means are large.
+"""
+
+import torch
+from torch import Tensor
+
+
+def project(
+    mean_derivative: Tensor, variance_derivative: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Multiply k rows of derivatives by the weights.
+
+    The difference of two such projections is <p, theta_t - theta_s>, so that no past weights are kept.
+
+    Args:
+        mean_derivative: Shape (groups, k, D), D = C_in / groups * kh * kw.
+        variance_derivative: Shape (C, k, D).
+        weight: The weights theta as (C, D).
+        bias: Shape (C,), part of theta: d mu / d b = 1 and d var / d b = 0.
+
+    Returns:
+        <d mu / d theta, theta> and <d var / d theta, theta>, both of shape (C, k).
+    """
+    channels = weight.size(0)
+    grouped = weight.reshape(mean_derivative.size(0), -1, weight.size(1))
+    of_mean = torch.bmm(grouped, mean_derivative.transpose(1, 2)).reshape(channels, -1)
+    of_var = torch.bmm(variance_derivative, weight[:, :, None]).squeeze(2)
+    return (of_mean if bias is None else of_mean + bias[:, None]), of_var
+
+
+def compensate(mean: Tensor, var: Tensor, mean_step: Tensor, var_step: Tensor) -> tuple[Tensor, Tensor]:
+    """Carry earlier statistics over to today's weights (CBN, eq. 7 and 8).
+
+    Args:
+        mean: Means as they were measured, shape (C, k).
+        var: Biased variances as they were measured, shape (C, k).
+        mean_step: <d mu / d theta, theta_t - theta_s>, shape (C, k).
+        var_step: <d var / d theta, theta_t - theta_s>, shape (C, k).
+
+    Returns:
+        Mean and variance under today's weights, shape (C, k). The variance is not yet clamped.
+    """
+    return mean + mean_step, var + var_step - mean_step.square()
+
+
+def pool(
+    mean: Tensor, var: Tensor, past_mean: Tensor, past_var: Tensor, valid: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Average the current statistics with the valid earlier ones (CBN, eq. 9 to 11).
+
+    Args:
+        mean: Current mean, shape (C,).
+        var: Current biased variance, shape (C,).
+        past_mean: Earlier means, shape (C, k). Rows that are not valid may hold anything.
+        past_var: Earlier variances, shape (C, k), clamped here at 0 (the maximum of eq. 10).
+        valid: Which of the k entries count, bool, shape (k,).
+
+    Returns:
+        mu_bar and var_bar of shape (C,), and the weight 1 / n of each of the n entries, shape ().
+    """
+    share = 1 / (1 + valid.sum()).to(mean.dtype)
+    # Differences to the current mean keep the digits that the means have in common.
+    distance = torch.where(valid, past_mean - mean[:, None], 0)
+    spread = torch.where(valid, past_var.clamp(min=0), 0)
+    offset = distance.sum(1) * share
+    var_bar = (var + (spread + distance.square()).sum(1)) * share - offset.square()
+    return mean + offset, var_bar.clamp(min=0), share

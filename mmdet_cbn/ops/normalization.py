@@ -1,0 +1,87 @@
+"""Normalization with statistics that come from more than the current batch."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+
+class _Normalize(torch.autograd.Function):
+    """One fused forward pass, and BN's own backward pass with its statistics' terms scaled.
+
+    With S = sum(g) and D = sum(g * (y - mean)) over the batch, g = d L / d out, the derivative through y
+    and through the current share w of mu_bar and nu_bar (CBN, eq. 9 to 12) is
+
+        dL/dy = weight / std * (g - w / M * (S + (y - mean) * D / std^2)),
+
+    which for w = 1 is BN's. So it is w times BN's training gradient and (1 - w) times its eval gradient.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        mean: Tensor,
+        var: Tensor,
+        share: Tensor | None,
+        eps: float,
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight, mean, var, share)
+        ctx.eps = eps
+        return F.batch_norm(x, mean, var, weight, bias, eps=eps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, var, share = ctx.saved_tensors
+        invstd = torch.rsqrt(var + ctx.eps)
+        needs = ctx.needs_input_grad
+        grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
+            grad,
+            x,
+            weight if share is None else weight * share,
+            None,
+            None,
+            mean,
+            invstd,
+            True,
+            ctx.eps,
+            list(needs[:3]),
+        )
+        if share is not None and needs[0]:
+            direct = (weight * invstd * (1 - share)).to(grad.dtype)
+            grad_x.addcmul_(grad, direct[:, None, None])
+        return grad_x, grad_weight, grad_bias, None, None, None, None
+
+
+def normalize(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    eps: float,
+    share: Tensor | None = None,
+) -> Tensor:
+    """Compute weight * (x - mean) / sqrt(var + eps) + bias with gradients for part of the statistics.
+
+    Args:
+        x: Shape (N, C, H, W), N * H * W >= 1.
+        weight: Scale of shape (C,), or None for 1.
+        bias: Offset of shape (C,), or None for 0.
+        mean: Shape (C,), float32 (float64 for float64 inputs), like ``var``.
+        var: Shape (C,).
+        eps: Added to the variance.
+        share: Weight with which the statistics of ``x`` itself entered ``mean`` and the mean of squares,
+            shape (): their gradient is scaled by it. None: they are the statistics of ``x`` (BN).
+
+    Returns:
+        Shape, type and memory format of ``x``. First derivatives only.
+    """
+    weight = torch.ones_like(mean) if weight is None else weight.to(mean.dtype)
+    bias = torch.zeros_like(mean) if bias is None else bias.to(mean.dtype)
+    return _Normalize.apply(x, weight, bias, mean, var, share, eps)

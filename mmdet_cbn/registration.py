@@ -1,0 +1,39 @@
+"""The names under which configs find the layers."""
+
+from mmcv.cnn.bricks.conv_ws import ConvAWS2d, ConvWS2d
+from mmcv.cnn.bricks.wrappers import Conv2d
+from mmengine.registry import MODELS
+from torch import Tensor
+
+from . import layers
+from .layers import effective_weight
+
+NORM_LAYERS = {
+    'CBN': layers.CrossIterationBatchNorm2d,
+    'NaiveCBN': layers.NaiveCrossIterationBatchNorm2d,
+    'MABN': layers.MovingAverageBatchNorm2d,
+    'BRN': layers.BatchRenorm2d,
+}
+
+
+def register_all() -> None:
+    """Register layers in MMEngine's root registry, where mmdet and every sister library look as well."""
+    for name, layer in {**NORM_LAYERS, 'CenConv2d': layers.CenteredConv2d}.items():
+        MODELS.register_module(name, module=layer)
+
+
+@effective_weight.register
+def _(conv: Conv2d) -> Tensor:
+    return conv.weight  # mmcv's wrapper, whose own forward is for empty inputs in old PyTorch
+
+
+@effective_weight.register
+def _(conv: ConvWS2d) -> Tensor:
+    flat = conv.weight.flatten(1)
+    standardized = (flat - flat.mean(1, keepdim=True)) / (flat.std(1, keepdim=True) + conv.eps)
+    return standardized.view_as(conv.weight)
+
+
+@effective_weight.register
+def _(conv: ConvAWS2d) -> Tensor:
+    return conv._get_weight(conv.weight)
