@@ -80,7 +80,7 @@ class BatchRenorm2d(StatefulBatchNorm2d):
         self._require_several_values(x)
         with torch.no_grad():
             mean, var = batch_moments(x)
-            progress = self._progress().to(mean)
+            progress = self._progress(mean.dtype)
             r_limit = 1 + (self.r_max - 1) * progress
             d_limit = self.d_max * progress
             std_hat = (self.running_var.to(var) + self.eps).sqrt()
@@ -94,8 +94,7 @@ class BatchRenorm2d(StatefulBatchNorm2d):
         bias = shift if self.bias is None else self.bias + shift
         return normalize(x, weight, bias, mean, var, self.eps)
 
-    def _progress(self) -> Tensor:
+    def _progress(self, dtype: torch.dtype) -> Tensor:
         """Return how much of the warm-up is done, from 0 to 1, shape ()."""
-        if self.warmup_iters == 0:
-            return torch.ones_like(self.iterations)
-        return (self.iterations / self.warmup_iters).clamp(max=1)
+        done = self.iterations.to(dtype)
+        return (done / self.warmup_iters).clamp(max=1) if self.warmup_iters else torch.ones_like(done)

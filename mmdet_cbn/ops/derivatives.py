@@ -99,12 +99,13 @@ def variance_derivative(
     weight_shape = (y.size(1), x.size(1) // groups, *kernel_size)
     geometry = {'stride': stride, 'padding': padding, 'dilation': dilation, 'groups': groups}
     x = x.to(y.dtype)  # under autocast the convolution converted its input itself
-    if y.dtype == torch.float16:
-        # A sum over 100,000 products overflows float16: centre and scale before the product.
-        root = positions**0.5
-        scaled = batch_norm(y, mean, var, torch.full_like(mean, 1 / root), torch.zeros_like(mean), eps=0.0)
+    if y.dtype != mean.dtype:
+        # Half precision: a sum over 100,000 positions overflows float16, and bfloat16 has no digits left for
+        # the difference below. So centre and scale before the product; ``eps`` cancels.
+        eps, root = 1e-12, positions**0.5
+        scaled = batch_norm(y, mean, var, torch.full_like(mean, 1 / root), torch.zeros_like(mean), eps=eps)
         product = conv2d_weight(x, weight_shape, scaled, **geometry).flatten(1).to(mean.dtype)
-        return product * (2 / root * var.sqrt())[:, None]
+        return product * (2 / root * (var + eps).sqrt())[:, None]
     product = conv2d_weight(x, weight_shape, y, **geometry).flatten(1).to(mean.dtype)
     drift = mean.reshape(groups, -1, 1) * mean_derivative[:, None]
     return product.mul_(2 / positions).sub_(drift.reshape_as(product), alpha=2)

@@ -1,0 +1,5 @@
+# CBN paper, Table 4: frozen BN in the backbone, CBN in FPN and box head.
+_base_ = '../_base_/cbn_faster-rcnn_r50.py'
+norm_cfg = dict(type='CBN', window_size=4)
+model = dict(neck=dict(norm_cfg=norm_cfg), roi_head=dict(bbox_head=dict(norm_cfg=norm_cfg)))
+custom_hooks = [dict(type='CrossIterationHook', burn_in_epochs=3)]

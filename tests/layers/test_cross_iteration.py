@@ -1,0 +1,157 @@
+"""CBN and Naive CBN against the literal oracle, along training trajectories in float64."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from literal_cbn import LiteralCBN
+from torch import nn
+
+from mmdet_cbn.layers import CrossIterationBatchNorm2d, NaiveCrossIterationBatchNorm2d, pair_conv_norm
+
+CLOSE = {'rtol': 1e-9, 'atol': 1e-9}
+GEOMETRIES = {
+    '3x3': {'kernel_size': 3, 'padding': 1},
+    'stride': {'kernel_size': 3, 'stride': 2, 'padding': 1},
+    'stride without padding': {'kernel_size': 3, 'stride': (3, 2)},
+    'dilation': {'kernel_size': 3, 'dilation': 2, 'padding': 2},
+    'groups': {'kernel_size': 3, 'padding': 1, 'groups': 2},
+    'depthwise': {'kernel_size': 3, 'padding': 1, 'groups': 4, 'out_channels': 8},
+    '1x1': {'kernel_size': 1},
+    'bias': {'kernel_size': 3, 'padding': 1, 'bias': True},
+    'rectangle': {'kernel_size': (1, 4), 'stride': (2, 1), 'padding': (0, 2), 'dilation': (1, 2)},
+    'same': {'kernel_size': (2, 4), 'padding': 'same'},
+    'valid': {'kernel_size': 3, 'padding': 'valid'},
+    'reflect': {'kernel_size': 3, 'padding': 1, 'padding_mode': 'reflect'},
+    'circular with bias': {'kernel_size': 3, 'padding': (1, 2), 'padding_mode': 'circular', 'bias': True},
+}
+
+
+def make_conv(geometry: dict) -> nn.Conv2d:
+    arguments = {'in_channels': 4, 'out_channels': 6, 'bias': False, **geometry}
+    return nn.Conv2d(**arguments, dtype=torch.float64)
+
+
+def follow(norm: nn.Module, conv: nn.Conv2d, oracle: LiteralCBN, lr: float, steps: int = 12) -> None:
+    """Train layer and oracle side by side on the same data, each with weights of its own."""
+    block = nn.Sequential(conv, norm)
+    pair_conv_norm(block)
+    other = deepcopy(conv)
+    other._forward_hooks.clear()
+    optimizer = torch.optim.SGD(block.parameters(), lr, momentum=0.9)
+    other_optimizer = torch.optim.SGD([*other.parameters(), oracle.gamma, oracle.beta], lr, momentum=0.9)
+    for step in range(steps):
+        x = torch.randn(2, 4, 9, 8, dtype=torch.float64) + 0.3 * step
+        x, other_x = x.clone().requires_grad_(), x.clone().requires_grad_()
+        out, expected = block(x), oracle(other(other_x), other)
+        torch.testing.assert_close(out, expected, **CLOSE)
+        target = torch.randn_like(out)
+        for loss, opt in ((out, optimizer), (expected, other_optimizer)):
+            opt.zero_grad()
+            ((loss - target) ** 2).mean().backward()
+        torch.testing.assert_close(x.grad, other_x.grad, **CLOSE)
+        torch.testing.assert_close(conv.weight.grad, other.weight.grad, **CLOSE)
+        if conv.bias is not None:
+            torch.testing.assert_close(conv.bias.grad, other.bias.grad, **CLOSE)
+        torch.testing.assert_close(norm.weight.grad, oracle.gamma.grad, **CLOSE)
+        torch.testing.assert_close(norm.bias.grad, oracle.beta.grad, **CLOSE)
+        torch.testing.assert_close(norm.running_mean, oracle.running_mean, **CLOSE)
+        torch.testing.assert_close(norm.running_var, oracle.running_var, **CLOSE)
+        optimizer.step()
+        other_optimizer.step()
+
+
+@pytest.mark.parametrize('geometry', GEOMETRIES.values(), ids=GEOMETRIES)
+@pytest.mark.parametrize(('window_size', 'burn_in'), [(4, 0), (2, 3)])
+def test_cbn_is_the_papers(geometry, window_size, burn_in):
+    conv = make_conv(geometry)
+    norm = CrossIterationBatchNorm2d(
+        conv.out_channels, window_size=window_size, burn_in=burn_in, dtype=torch.float64
+    )
+    follow(norm, conv, LiteralCBN(conv.out_channels, window_size, burn_in), lr=0.05)
+
+
+@pytest.mark.parametrize('window_size', [1, 2, 3, 8, 20])
+def test_cbn_window_sizes(window_size):
+    conv = make_conv(GEOMETRIES['3x3'])
+    norm = CrossIterationBatchNorm2d(6, window_size=window_size, dtype=torch.float64)
+    follow(norm, conv, LiteralCBN(6, window_size), lr=0.1)
+
+
+def test_cbn_where_the_maximum_of_eq_10_takes_over():
+    conv = make_conv(GEOMETRIES['3x3'])
+    norm = CrossIterationBatchNorm2d(6, window_size=4, dtype=torch.float64)
+    oracle = LiteralCBN(6, 4)
+    follow(norm, conv, oracle, lr=5.0)
+    assert oracle.clamped > 10
+
+
+@pytest.mark.parametrize(('window_size', 'burn_in'), [(1, 0), (3, 0), (8, 4)])
+def test_naive_cbn_averages_what_was_measured(window_size, burn_in):
+    conv = make_conv(GEOMETRIES['bias'])
+    norm = NaiveCrossIterationBatchNorm2d(6, window_size=window_size, burn_in=burn_in, dtype=torch.float64)
+    follow(norm, conv, LiteralCBN(6, window_size, burn_in, compensate=False), lr=0.1)
+
+
+@pytest.mark.parametrize('options', [{'window_size': 1}, {'window_size': 4, 'burn_in': 10}])
+@pytest.mark.parametrize('kind', [CrossIterationBatchNorm2d, NaiveCrossIterationBatchNorm2d])
+@pytest.mark.parametrize('bn_options', [{}, {'momentum': None}, {'affine': False}, {'eps': 0.1}])
+def test_equals_bn_with_window_size_1_and_in_burn_in(kind, options, bn_options):
+    conv = make_conv(GEOMETRIES['3x3'])
+    norm = kind(6, **options, **bn_options, dtype=torch.float64)
+    bn = nn.BatchNorm2d(6, **bn_options, dtype=torch.float64)
+    block = nn.Sequential(conv, norm)
+    pair_conv_norm(block)
+    for _ in range(10):
+        x = torch.randn(3, 4, 5, 7, dtype=torch.float64)
+        a, b = (x.clone().requires_grad_() for _ in range(2))
+        out, expected = block(a), bn(nn.functional.conv2d(b, conv.weight, padding=1))
+        out.pow(3).sum().backward()
+        expected.pow(3).sum().backward()
+        torch.testing.assert_close(out, expected, **CLOSE)
+        torch.testing.assert_close(a.grad, b.grad, **CLOSE)
+    for name, value in bn.state_dict().items():
+        torch.testing.assert_close(norm.state_dict()[name], value, **CLOSE)
+    for name, parameter in bn.named_parameters():
+        torch.testing.assert_close(norm.get_parameter(name).grad, parameter.grad, **CLOSE)
+
+
+def test_eval_mode_is_bn_and_needs_no_pairing():
+    norm = CrossIterationBatchNorm2d(6).eval()
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.5, 2)
+    bn = nn.BatchNorm2d(6).eval()
+    bn.load_state_dict({k: v for k, v in norm.state_dict().items() if k != 'iterations'})
+    x = torch.randn(2, 6, 4, 4)
+    torch.testing.assert_close(norm(x), bn(x), rtol=0, atol=0)
+
+
+def test_without_running_statistics_eval_uses_the_batch_as_bn_does():
+    conv = nn.Conv2d(4, 6, 1)
+    block = nn.Sequential(conv, CrossIterationBatchNorm2d(6, track_running_stats=False))
+    pair_conv_norm(block)
+    x = torch.randn(2, 4, 5, 5)
+    block(x)
+    expected = nn.BatchNorm2d(6, track_running_stats=False)(conv(x))
+    torch.testing.assert_close(block.eval()(x), expected)
+
+
+def test_large_means_do_not_cancel():
+    """Var = nu - mu^2 of eq. 11 has no digits left in float32 at this mean; the layer's form has them."""
+    conv = nn.Conv2d(4, 6, 3, bias=True)
+    nn.init.constant_(conv.bias, 1e4)
+    block = nn.Sequential(conv, CrossIterationBatchNorm2d(6))
+    pair_conv_norm(block)
+    for _ in range(5):
+        x = torch.randn(2, 4, 16, 16)
+        out = block(x)
+    assert out.std().item() == pytest.approx(1, rel=0.1)
+
+
+def test_second_derivatives_are_refused():
+    block = nn.Sequential(nn.Conv2d(4, 6, 3), CrossIterationBatchNorm2d(6))
+    pair_conv_norm(block)
+    x = torch.randn(2, 4, 8, 8, requires_grad=True)
+    (grad,) = torch.autograd.grad(block(x).pow(2).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match='once_differentiable'):
+        grad.sum().backward()

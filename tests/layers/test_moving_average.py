@@ -1,0 +1,116 @@
+"""MABN against its formulas written out on plain lists, in float64."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mmdet_cbn.layers import MovingAverageBatchNorm2d
+
+CLOSE = {'rtol': 1e-9, 'atol': 1e-9}
+
+
+class LiteralMABN:
+    """Equations 19 and 20 of MABN with the released layer's running value; forward and backward by hand."""
+
+    def __init__(self, channels: int, m: int, warmup: int, r_max: float, momentum: float) -> None:
+        self.gamma = torch.rand(channels, dtype=torch.float64) + 0.5
+        self.beta = torch.randn(channels, dtype=torch.float64)
+        self.chi2_hat = torch.ones(channels, dtype=torch.float64)
+        self.m, self.warmup, self.r_max, self.momentum = m, warmup, r_max, momentum
+        self.chi2s, self.psis, self.t, self.clipped = [], [], 0, 0
+
+    def step(self, x: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
+        """Return the output and the gradients of x, gamma and beta."""
+
+        def column(v: Tensor) -> Tensor:
+            return v.view(1, -1, 1, 1)
+
+        eps, positions = 1e-5, (0, 2, 3)
+        self.t += 1
+        averaging = self.t > self.m and self.t >= self.warmup
+        self.chi2s = [*self.chi2s, (x * x).mean(positions)][-self.m :]
+        chi2_bar = sum(self.chi2s) / len(self.chi2s) if averaging else self.chi2s[-1]
+        z = x / column(chi2_bar + eps).sqrt()
+        r = (chi2_bar + eps).sqrt() / (self.chi2_hat + eps).sqrt()
+        self.clipped += int(((r < 1 / self.r_max) | (r > self.r_max)).sum())
+        r = r.clamp(1 / self.r_max, self.r_max) if self.t > max(1000, self.warmup) else torch.ones_like(r)
+        self.chi2_hat = (1 - self.momentum) * self.chi2_hat + self.momentum * chi2_bar
+        out = column(self.gamma * r) * z + column(self.beta)
+
+        g = column(self.gamma * r) * grad
+        self.psis = [*self.psis, (g * z).mean(positions)][-self.m :]
+        psi_bar = sum(self.psis) / len(self.psis) if averaging else self.psis[-1]
+        grad_x = (g - z * column(psi_bar)) / column(chi2_bar + eps).sqrt()
+        return out, grad_x, (grad * column(r) * z).sum(positions), grad.sum(positions)
+
+
+@pytest.mark.parametrize(
+    ('m', 'warmup', 'steps'), [(4, 2, 1030), (1, 0, 20), (16, 100, 130), (3, 1010, 1030)]
+)
+def test_mabn_is_the_papers(m, warmup, steps):
+    oracle = LiteralMABN(5, m, warmup, r_max=1.2, momentum=0.02)
+    norm = MovingAverageBatchNorm2d(5, buffer_size=m, warmup_iters=warmup, r_max=1.2, dtype=torch.float64)
+    norm.weight.data.copy_(oracle.gamma)
+    norm.bias.data.copy_(oracle.beta)
+    for step in range(steps):
+        scale = 1 + 0.9 * torch.sin(torch.tensor(0.7 * step))
+        x = (torch.randn(2, 5, 3, 4, dtype=torch.float64) * scale).requires_grad_()
+        grad = torch.randn_like(x)
+        out = norm(x)
+        norm.zero_grad()
+        out.backward(grad)
+        expected = oracle.step(x.detach(), grad)
+        for actual, wanted in zip((out, x.grad, norm.weight.grad, norm.bias.grad), expected, strict=True):
+            torch.testing.assert_close(actual, wanted, **CLOSE)
+        torch.testing.assert_close(norm.running_var, oracle.chi2_hat, **CLOSE)
+    assert steps < 1010 or oracle.clipped > 10
+    assert torch.equal(norm.running_mean, torch.zeros(5, dtype=torch.float64))
+
+
+def test_gradient_is_exact_while_batch_statistics_are_in_use():
+    norm = MovingAverageBatchNorm2d(3, warmup_iters=10**6, dtype=torch.float64)
+    x = torch.randn(2, 3, 2, 3, dtype=torch.float64, requires_grad=True)
+    torch.autograd.gradcheck(norm, x)
+
+
+def test_shared_layer_averages_psi_over_the_iterations_of_chi2():
+    """A head shared by levels runs forward twice before its backward passes come in reverse order."""
+    shared = MovingAverageBatchNorm2d(3, buffer_size=2, warmup_iters=0, dtype=torch.float64)
+    inputs = [torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True) for _ in range(4)]
+    weights = [torch.randn(2, 3, 4, 4, dtype=torch.float64) for _ in range(4)]
+    for a in (0, 2):
+        loss = sum((shared(inputs[i]) * weights[i]).sum() for i in (a, a + 1))
+        loss.backward()
+    psi = []
+    for x, w in zip(inputs[2:], weights[2:], strict=True):
+        chi2 = shared.chi2_buffer.mean(0) if x is inputs[3] else None
+        if chi2 is None:
+            values = [(inputs[i].detach() ** 2).mean((0, 2, 3)) for i in (1, 2)]
+            chi2 = sum(values) / 2
+        z = x.detach() / (chi2.view(1, -1, 1, 1) + 1e-5).sqrt()
+        psi.append((w * z).mean((0, 2, 3)))
+    torch.testing.assert_close(shared.psi_buffer.sum(0), sum(psi), **CLOSE)
+
+
+def test_eval_mode_is_an_affine_map():
+    norm = MovingAverageBatchNorm2d(3)
+    norm(torch.randn(4, 3, 5, 5) * 3)
+    norm.running_var.uniform_(0.5, 2)
+    norm.weight.data.normal_()
+    norm.bias.data.normal_()
+    x = torch.randn(2, 3, 5, 5)
+    scale = (norm.weight / (norm.running_var + 1e-5).sqrt()).view(1, -1, 1, 1)
+    torch.testing.assert_close(norm.eval()(x), x * scale + norm.bias.view(1, -1, 1, 1))
+
+
+@pytest.mark.parametrize('change', [{'momentum': None}, {'track_running_stats': False}])
+def test_running_value_is_required(change):
+    with pytest.raises(ValueError, match='running statistics'):
+        MovingAverageBatchNorm2d(3, **change)
+
+
+def test_reestimation_of_running_statistics_is_refused():
+    """``torch.optim.swa_utils.update_bn`` would leave the layer with statistics of nothing."""
+    model = nn.Sequential(MovingAverageBatchNorm2d(3))
+    with pytest.raises(ValueError, match='momentum=None'):
+        torch.optim.swa_utils.update_bn([torch.randn(2, 3, 4, 4)], model)

@@ -1,0 +1,247 @@
+"""Inputs that are not ordinary: each test fails when their handling is taken out."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from mmdet_cbn.layers import (
+    BatchRenorm2d,
+    CrossIterationBatchNorm2d,
+    MovingAverageBatchNorm2d,
+    NaiveCrossIterationBatchNorm2d,
+    pair_conv_norm,
+)
+
+LAYERS = {
+    'CBN': lambda: CrossIterationBatchNorm2d(6, window_size=3),
+    'NaiveCBN': lambda: NaiveCrossIterationBatchNorm2d(6, window_size=3),
+    'MABN': lambda: MovingAverageBatchNorm2d(6, buffer_size=3, warmup_iters=2),
+    'BRN': lambda: BatchRenorm2d(6, warmup_iters=3),
+}
+every_layer = pytest.mark.parametrize('make', LAYERS.values(), ids=LAYERS)
+
+
+def make_block(make, **conv) -> nn.Sequential:
+    block = nn.Sequential(nn.Conv2d(4, 6, **{'kernel_size': 3, 'padding': 1, 'bias': False, **conv}), make())
+    pair_conv_norm(block)
+    return block
+
+
+def train(block: nn.Module, steps: int, lr: float = 1e-3) -> None:
+    optimizer = torch.optim.SGD(block.parameters(), lr)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        x = torch.randn(2, 4, 7, 8, dtype=block[0].weight.dtype)
+        block(x).pow(2).sum().backward()
+        optimizer.step()
+
+
+def memory(norm: nn.Module) -> dict[str, torch.Tensor]:
+    """Everything that the layer remembers, the window as a list of its entries."""
+    state = {name: buffer.clone() for name, buffer in norm.named_buffers()}
+    window = getattr(norm, 'window', None)
+    if window is not None:
+        state['fill'] = window.fill.clone()
+        for name in ('mean', 'var', 'mean_derivative', 'variance_derivative'):
+            rows = getattr(window, name)
+            if rows is not None:
+                state[name] = rows.movedim(1, 0)[window.valid()].clone()
+    return state
+
+
+def assert_same(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor], but: tuple = ()) -> None:
+    assert before.keys() == after.keys()
+    for name in before.keys() - set(but):
+        assert torch.equal(before[name], after[name]), name
+
+
+@every_layer
+def test_empty_batch_reaches_every_parameter_and_changes_nothing(make):
+    block = make_block(make)
+    train(block, 4)
+    before = memory(block[1])
+    block.zero_grad(set_to_none=True)
+    out = block(torch.empty(0, 4, 7, 8))
+    assert out.shape == (0, 6, 7, 8)
+    out.sum().backward()
+    for name, parameter in block.named_parameters():
+        assert parameter.grad is not None, name
+        assert not parameter.grad.any()
+    assert_same(before, memory(block[1]))
+    train(block, 1)
+
+
+@every_layer
+def test_empty_batch_under_autocast_keeps_its_type(make):
+    block = make_block(make)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert block(torch.empty(0, 4, 7, 8)).dtype == torch.bfloat16
+
+
+@every_layer
+@pytest.mark.parametrize('value', [float('inf'), float('nan')])
+def test_non_finite_statistics_do_not_enter(make, value):
+    block = make_block(make)
+    train(block, 6)
+    before = memory(block[1])
+    x = torch.randn(2, 4, 7, 8)
+    x[1, 2, 3, 3] = value
+    out = block(x)
+    assert not out.isfinite().all()
+    # The counter of burn-in counts every iteration of cross-iteration layers and of BRN's ramp.
+    assert_same(before, memory(block[1]), but=() if 'MABN' in repr(make()) else ('iterations',))
+    out = block(torch.randn(2, 4, 7, 8))
+    assert out.isfinite().all()
+    out.sum().backward()
+
+
+def test_mabn_counter_waits_for_finite_statistics():
+    block = make_block(LAYERS['MABN'])
+    train(block, 2)
+    block(torch.full((2, 4, 7, 8), float('nan')))
+    assert block[1].iterations == 2
+
+
+def test_mabn_non_finite_gradients_do_not_enter_psi():
+    block = make_block(LAYERS['MABN'])
+    train(block, 6)
+    block(torch.randn(2, 4, 7, 8)).sum().mul(float('inf')).backward()
+    assert block[1].psi_buffer.isfinite().all()
+    x = torch.randn(2, 4, 7, 8, requires_grad=True)
+    block(x).sum().backward()
+    assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize('name', ['CBN', 'NaiveCBN'])
+def test_training_forward_without_grad_uses_the_window_and_does_not_add(name):
+    block = make_block(LAYERS[name])
+    train(block, 5)
+    before = memory(block[1])
+    x = torch.randn(2, 4, 7, 8)
+    with torch.no_grad():
+        first = block(x)
+        second = block(x)
+    assert_same(before, memory(block[1]), but=('running_mean', 'running_var', 'num_batches_tracked'))
+    with_grad = block(x)
+    assert torch.equal(first, second)
+    assert torch.equal(first, with_grad)
+    batch_only = nn.BatchNorm2d(6)(block[0](x))
+    assert (first - batch_only).abs().max() > 1e-3
+    assert not torch.equal(before['mean'], memory(block[1])['mean'])
+
+
+@pytest.mark.parametrize('name', ['MABN', 'BRN'])
+def test_training_forward_without_grad_changes_nothing(name):
+    block = make_block(LAYERS[name])
+    train(block, 5)
+    before = memory(block[1])
+    x = torch.randn(2, 4, 7, 8)
+    with torch.no_grad():
+        first = block(x)
+    assert_same(before, memory(block[1]))
+    assert torch.equal(first, block(x))
+    assert not torch.equal(before['running_var'], block[1].running_var)
+
+
+@every_layer
+def test_reentrant_checkpointing_adds_each_iteration_once(make):
+    block, twin = make_block(make), make_block(make)
+    twin.load_state_dict(block.state_dict())
+    for _ in range(6):
+        x = torch.randn(2, 4, 7, 8, requires_grad=True)
+        y = x.detach().clone().requires_grad_()
+        out, expected = checkpoint(block, x, use_reentrant=True), twin(y)
+        assert torch.equal(out, expected)
+        out.pow(2).sum().backward()
+        expected.pow(2).sum().backward()
+        torch.testing.assert_close(x.grad, y.grad)
+    # CBN's running statistics move twice, as BN's do.
+    but = ('running_mean', 'running_var', 'num_batches_tracked') if hasattr(block[1], 'window') else ()
+    assert_same(memory(twin[1]), memory(block[1]), but)
+
+
+def test_one_value_per_channel_raises_as_bn_does_during_burn_in():
+    block = nn.Sequential(nn.Conv2d(4, 6, 1), CrossIterationBatchNorm2d(6, burn_in=1))
+    pair_conv_norm(block)
+    with pytest.raises(ValueError, match='Expected more than 1 value per channel'):
+        block(torch.randn(1, 4, 1, 1))
+    block(torch.randn(1, 4, 2, 2))
+    running_var = block[1].running_var.clone()
+    assert block(torch.randn(1, 4, 1, 1)).isfinite().all()  # the window makes up for it
+    assert torch.equal(block[1].running_var, running_var)
+
+
+def test_unchanged_weights_make_the_window_one_large_batch():
+    """Gradient accumulation, or a head shared by levels: earlier entries are exact as they are."""
+    block = make_block(lambda: CrossIterationBatchNorm2d(6, window_size=3), bias=True).double()
+    batches = [torch.randn(2, 4, 7, 8, dtype=torch.float64) for _ in range(5)]
+    for x in batches:
+        out = block(x)
+    joined = nn.BatchNorm2d(6).double()(block[0](torch.cat(batches[-3:])))
+    torch.testing.assert_close(out, joined[-2:], rtol=1e-9, atol=1e-9)
+
+
+@every_layer
+def test_autocast_bfloat16_follows_float32(make):
+    block, twin = make_block(make), make_block(make)
+    twin.load_state_dict(block.state_dict())
+    optimizers = [torch.optim.SGD(b.parameters(), 0.01) for b in (block, twin)]
+    for _ in range(8):
+        x = torch.randn(2, 4, 7, 8)
+        with torch.autocast('cpu', torch.bfloat16):
+            out = block(x)
+        expected = twin(x)
+        assert out.dtype == torch.bfloat16
+        torch.testing.assert_close(out.float(), expected, rtol=0.05, atol=0.05)
+        for loss, optimizer in zip((out.float(), expected), optimizers, strict=True):
+            optimizer.zero_grad()
+            loss.pow(3).mean().backward()
+            optimizer.step()
+    for name, value in memory(block[1]).items():
+        assert value.dtype in (torch.float32, torch.int64, torch.bool), name
+    torch.testing.assert_close(block[1].running_var, twin[1].running_var, rtol=0.02, atol=1e-3)
+
+
+@pytest.mark.parametrize('name', ['CBN', 'NaiveCBN'])
+def test_half_precision_activations_have_float32_statistics(name):
+    """The sum of squares of these activations overflows float16 thousands of times."""
+    norm = LAYERS[name]()
+    conv = nn.Conv2d(4, 6, 1, bias=False)
+    block = nn.Sequential(conv, norm)
+    pair_conv_norm(block)
+    for _ in range(3):
+        x = 200 + 30 * torch.randn(2, 4, 60, 60)
+        y = conv(x).half()
+        if name == 'CBN':
+            norm.receive(conv, (x,), y)
+        out = norm(y)
+        assert out.dtype == torch.float16
+        assert out.isfinite().all()
+    window = norm.window
+    row = (window.position - 1).item() % 3
+    torch.testing.assert_close(window.mean[:, row], y.double().mean((0, 2, 3)).float(), rtol=1e-4, atol=1e-2)
+    assert window.var.dtype == torch.float32
+    assert window.fill == 2
+
+
+@every_layer
+def test_channels_last_stays_channels_last(make):
+    block = make_block(make).to(memory_format=torch.channels_last)
+    twin = make_block(make)
+    twin.load_state_dict(block.state_dict())
+    for _ in range(5):
+        x = torch.randn(2, 4, 7, 8)
+        out = block(x.to(memory_format=torch.channels_last))
+        assert out.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(out, twin(x), rtol=1e-4, atol=1e-4)
+        out.pow(2).sum().backward()
+
+
+@pytest.mark.parametrize('name', ['CBN', 'NaiveCBN'])
+def test_a_larger_window_size_takes_effect_at_once(name):
+    block = make_block(LAYERS[name])
+    train(block, 4)
+    block[1].window_size = 5
+    train(block, 6)
+    assert block[1].window.fill == 4

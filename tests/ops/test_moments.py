@@ -1,0 +1,26 @@
+"""Batch statistics against the definition in float64."""
+
+import pytest
+import torch
+
+from mmdet_cbn.ops import batch_moments
+
+
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_mean_and_biased_variance(dtype, memory_format):
+    x = (torch.randn(3, 5, 40, 41) * 3 + 100).to(dtype).to(memory_format=memory_format)
+    mean, var = batch_moments(x)
+    exact = x.double()
+    assert mean.dtype == var.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(mean.double(), exact.mean((0, 2, 3)), rtol=tolerance, atol=0)
+    torch.testing.assert_close(
+        var.double(), exact.var((0, 2, 3), unbiased=False), rtol=10 * tolerance, atol=0
+    )
+
+
+def test_one_position():
+    mean, var = batch_moments(torch.tensor([[[[3.0]], [[-1.0]]]]))
+    assert mean.tolist() == [3.0, -1.0]
+    assert var.tolist() == [0.0, 0.0]
