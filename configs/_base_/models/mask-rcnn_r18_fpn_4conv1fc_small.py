@@ -12,11 +12,11 @@ model = dict(
         in_channels=channels, feat_channels=channels, anchor_generator=dict(scales=[4], ratios=[1.0])
     ),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=channels),
+        bbox_roi_extractor=dict(out_channels=channels, roi_layer=dict(sampling_ratio=2)),
         bbox_head=dict(
             in_channels=channels, conv_out_channels=channels, fc_out_channels=256, num_classes=num_classes
         ),
-        mask_roi_extractor=dict(out_channels=channels),
+        mask_roi_extractor=dict(out_channels=channels, roi_layer=dict(sampling_ratio=2)),
         mask_head=dict(in_channels=channels, conv_out_channels=channels, num_classes=num_classes),
     ),
     train_cfg=dict(

@@ -1,5 +1,5 @@
 # Mask R-CNN as MMDetection 0.6 tested it: pixels are areas, so that a box is x2 - x1 + 1 wide.
-_base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'
+_base_ = './mask-rcnn_r50_fpn_4conv1fc.py'
 
 roi_layer = dict(aligned=False, sampling_ratio=2)
 model = dict(
@@ -10,7 +10,7 @@ model = dict(
     ),
     roi_head=dict(
         bbox_roi_extractor=dict(roi_layer=roi_layer),
-        bbox_head=dict(type='Shared4Conv1FCBBoxHead', bbox_coder=dict(type='LegacyDeltaXYWHBBoxCoder')),
+        bbox_head=dict(bbox_coder=dict(type='LegacyDeltaXYWHBBoxCoder')),
         mask_roi_extractor=dict(roi_layer=roi_layer),
     ),
     test_cfg=dict(

@@ -1,7 +1,7 @@
 # Four minutes on two cores: 2 processes x 2 images.
 _base_ = 'mmdet::_base_/schedules/schedule_1x.py'
-max_epochs = 8
-train_cfg = dict(max_epochs=max_epochs, val_interval=2)
+max_epochs = 4
+train_cfg = dict(max_epochs=max_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50),
     dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=max_epochs, convert_to_iter_based=True),

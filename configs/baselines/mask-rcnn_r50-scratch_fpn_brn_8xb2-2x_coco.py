@@ -1,0 +1,3 @@
+# MABN paper, Table 3: from scratch, BRN in the backbone.
+_base_ = '../_base_/mabn_mask-rcnn_r50-scratch.py'
+model = dict(backbone=dict(norm_cfg=dict(type='BRN')))

@@ -1,0 +1,8 @@
+# SyncBN in all four parts; without GPUs it needs MMEngine's 'torch' implementation in one process.
+_base_ = '../_base_/quickstart_mask-rcnn_r18.py'
+norm_cfg = dict(type='SyncBN')
+model = dict(
+    backbone=dict(norm_cfg=norm_cfg),
+    neck=dict(norm_cfg=norm_cfg),
+    roi_head=dict(bbox_head=dict(norm_cfg=norm_cfg), mask_head=dict(norm_cfg=norm_cfg)),
+)

@@ -1,0 +1,70 @@
+"""Which config of this package a run belongs to, what it changed there, and what the paper reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.fileio import load
+
+# Where the data lie and how the processes are joined makes no other experiment.
+_PLACES = ('data_root', 'ann_file')
+
+
+def read_config(path: str | Path) -> Config:
+    """Read a config without importing the modules that it asks for.
+
+    Args:
+        path: A config, or the copy of it that MMEngine leaves in a work folder.
+    """
+    return Config.fromfile(path, import_custom_modules=False)
+
+
+def find_config(name: str, used: Config, configs: Path) -> Path | None:
+    """Find the config that a run was started with.
+
+    Args:
+        name: Its file name without ``.py``.
+        used: The settings of the run. Where several folders hold a config of this name (``released``
+            tests the models of ``cbn``), the one with the fewest other settings is taken.
+        configs: The folder of configs, one folder a method.
+
+    Returns:
+        The config; None if there is none of this name.
+    """
+    found = sorted(configs.glob(f'*/{name}.py'))
+    return min(found, key=lambda path: len(changed_settings(path, used)), default=None)
+
+
+def changed_settings(path: Path, used: Config) -> list[str]:
+    """List what a run did otherwise than its config says.
+
+    Variables of the config (everything that is no dictionary), the places of the data and the wrapper of
+    the model are left out.
+
+    Args:
+        path: The config.
+        used: The settings of the run.
+
+    Returns:
+        Texts such as ``custom_hooks.0.window_size=8``, as one writes them behind ``--cfg-options``.
+    """
+    before, after = (dict(_settings(config.to_dict())) for config in (read_config(path), used))
+    changed = [f'{key}={value}' for key, value in after.items() if key not in before or before[key] != value]
+    return changed + [f'no {key}' for key in before if key not in after]
+
+
+def _settings(value: Any, key: str = '') -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, (list, tuple)) and any(isinstance(item, Mapping) for item in value):
+        items = enumerate(value)
+    else:
+        *parents, last = key.split('.')
+        if parents and last not in _PLACES and parents[0] != 'model_wrapper_cfg':
+            yield key, value
+        return
+    for name, item in items:
+        yield from _settings(item, f'{key}.{name}' if key else str(name))

@@ -1,0 +1,78 @@
+"""Reading checkpoints that come from elsewhere, and writing them whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be fetched, read or converted; the message says what to do."""
+
+
+def read_checkpoint(path: str | Path, name: str | None = None) -> dict[str, Any]:
+    """Read a checkpoint without executing anything that it contains.
+
+    The released files hold tensors and plain Python values. That is what torch's restricted
+    unpickler admits as it is, so nothing is added to its list.
+
+    Args:
+        path: A file written by ``torch.save`` of any version.
+        name: What messages call the file; its path when None.
+
+    Returns:
+        What was saved, tensors on the CPU.
+
+    Raises:
+        CheckpointError: The file is missing, empty, a web page, damaged, cut short, or holds
+            objects other than tensors and plain values.
+    """
+    path = Path(path)
+    name = name or str(path)
+    if not path.is_file():
+        raise CheckpointError(f'{name}: there is no such file')
+    with path.open('rb') as file:
+        start = file.read(64)
+    if not start:
+        raise CheckpointError(f'{name} is empty; download it again')
+    if start.lstrip(b'\xef\xbb\xbf \t\r\n').startswith(b'<'):
+        raise CheckpointError(
+            f'{name} is a web page, not a checkpoint (file hosts send one when a file has been '
+            'downloaded too often); try again later, or fetch the file with a browser'
+        )
+    try:
+        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # a damaged pickle raises nearly anything
+        refused = re.search(r'Unsupported (?:global|class|operand).*', str(error))
+        reason = refused.group() if refused else str(error).strip().split('\n')[0]
+        raise CheckpointError(
+            f'{name} is not a whole checkpoint of tensors and plain values; download it again '
+            f'({type(error).__name__}: {reason})'
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise CheckpointError(f'{name} holds a {type(checkpoint).__name__}; a checkpoint is a dictionary')
+    return checkpoint
+
+
+def write_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
+    """Write a checkpoint under a temporary name, and rename it when it is whole.
+
+    Args:
+        checkpoint: What to save.
+        path: Where to; missing folders are made, an existing file is replaced.
+
+    Raises:
+        OSError: The file cannot be written; nothing of it is left.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'.{path.name}.{os.getpid()}')
+    try:
+        torch.save(checkpoint, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,76 @@
+"""The paper's Mask R-CNN on real COCO images: train, resume and test in two processes on the CPU."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+COCO_TINY = ROOT.parent / 'shared/data/coco_tiny'  # a small part of COCO 2017, where somebody put it
+CONFIG = 'configs/cbn/mask-rcnn_r50_fpn_4conv1fc_cbn_4xb4-1x_coco.py'
+SMALL = [
+    '--cfg-options',
+    'model.backbone.init_cfg=None',
+    'train_dataloader.batch_size=1',
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+    'train_dataloader.dataset.indices=4',
+    'train_dataloader.dataset.pipeline.2.scale=(256,192)',
+    'val_dataloader.num_workers=0',
+    'val_dataloader.persistent_workers=False',
+    'val_dataloader.dataset.pipeline.1.scale=(256,192)',
+    'test_dataloader.num_workers=0',
+    'test_dataloader.persistent_workers=False',
+    'test_dataloader.dataset.pipeline.1.scale=(256,192)',
+    'default_hooks.logger.interval=1',
+    'model.test_cfg.rcnn.score_thr=0.0',  # after four iterations nothing scores higher
+]
+
+
+def run(script: str, *arguments: str) -> str:
+    result = subprocess.run(
+        ['bash', f'tools/{script}', *arguments],
+        cwd=ROOT,
+        env={**os.environ, 'COCO_ROOT': str(COCO_TINY)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return result.stdout + result.stderr
+
+
+def losses(work: Path) -> list[tuple[int, float]]:
+    """Return epoch and loss of every logged iteration, over all starts of the run."""
+    lines = [
+        line
+        for file in sorted(work.glob('*/vis_data/scalars.json'))
+        for line in file.read_text().splitlines()
+    ]
+    records = [json.loads(line) for line in lines]
+    return [(record['epoch'], record['loss']) for record in records if 'loss' in record]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not COCO_TINY.is_dir(), reason=f'{COCO_TINY} is not there')
+def test_train_resume_and_test_on_real_images(tmp_path):
+    work = tmp_path / 'work'
+    end = ['train_cfg.max_epochs=1', 'custom_hooks.0.burn_in_epochs=0.5']
+    run('dist_train.sh', CONFIG, '2', '--work-dir', str(work), *SMALL, *end)
+    assert (work / 'epoch_1.pth').is_file()
+    assert [epoch for epoch, _ in losses(work)] == [1, 1]
+
+    end[0] = 'train_cfg.max_epochs=2'
+    output = run('dist_train.sh', CONFIG, '2', '--work-dir', str(work), '--resume', *SMALL, *end)
+    assert 'resumed epoch: 1' in output
+    assert (work / 'epoch_2.pth').is_file()
+    assert [epoch for epoch, _ in losses(work)] == [1, 1, 2, 2]
+    assert all(loss == loss and loss < 100 for _, loss in losses(work))
+
+    output = run(
+        'dist_test.sh', CONFIG, str(work / 'epoch_2.pth'), '2', '--work-dir', str(tmp_path / 'test'), *SMALL
+    )
+    assert 'coco/bbox_mAP:' in output
+    assert 'coco/segm_mAP:' in output

@@ -1,0 +1,36 @@
+"""Print what tools/quickstart.sh reached, and draw its curves and detections."""
+
+from argparse import ArgumentParser
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmdet_cbn.analysis.curves import plot_curves
+from mmdet_cbn.analysis.detections import draw_sheet
+from mmdet_cbn.analysis.runs import read_run, read_test_metrics
+
+
+def main() -> None:
+    """Read the work folder that tools/quickstart.sh filled."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument('config')
+    parser.add_argument('work_dir', type=Path)
+    parser.add_argument('--train-seconds', type=int, required=True)
+    parser.add_argument('--test-seconds', type=int, required=True)
+    args = parser.parse_args()
+
+    curves, detections = args.work_dir / 'curves.png', args.work_dir / 'detections.png'
+    cfg = Config.fromfile(args.config)
+    plot_curves({Path(args.config).stem: read_run(args.work_dir)}, curves)
+    draw_sheet(args.work_dir / 'predictions.pkl', cfg.test_dataloader.dataset.metainfo, detections)
+
+    metrics = read_test_metrics(args.work_dir / 'test')
+    print('\n          AP   AP50')
+    for kind in ('bbox', 'segm'):
+        print(f'{kind}  {metrics[f"coco/{kind}_mAP"]:6.3f} {metrics[f"coco/{kind}_mAP_50"]:6.3f}')
+    print(f'seconds: {args.train_seconds} of training, {args.test_seconds} of evaluation')
+    print(f'loss and AP curves: {curves}\nboxes and masks:    {detections}')
+
+
+if __name__ == '__main__':
+    main()

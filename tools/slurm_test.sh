@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Evaluate as a Slurm job.
+#
+#   tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [ARGUMENTS OF tools/test.py]
+#
+# Environment: GPUS (8), GPUS_PER_NODE (8, or GPUS where that is less), CPUS_PER_TASK (5), SRUN_ARGS,
+# PYTHON.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+(($# >= 4)) || fail 'usage: tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [ARGUMENTS]'
+submit "$1" "$2" test.py "$3" "$4" "${@:5}"

@@ -1,0 +1,72 @@
+"""Evaluate a detector: ``python tools/test.py CONFIG CHECKPOINT``, or tools/dist_test.sh."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmdet_cbn.launch import (
+    LaunchError,
+    add_common_arguments,
+    check_data,
+    check_devices,
+    leave,
+    load_config,
+    start_processes,
+)
+
+
+def parse_arguments() -> Namespace:
+    """Read the command line."""
+    parser = ArgumentParser(description='Evaluate a detector.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    add_common_arguments(parser)
+    parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to this pickle file')
+    parser.add_argument('--show-dir', help='write images with predictions to this folder of the work folder')
+    return parser.parse_args()
+
+
+def apply_options(cfg: Config, args: Namespace) -> None:
+    """Put what only testing has on the command line into the config.
+
+    Raises:
+        LaunchError: An option that this config does not allow.
+    """
+    if not args.checkpoint.startswith(('http://', 'https://')) and not Path(args.checkpoint).is_file():
+        raise LaunchError(f'there is no checkpoint {args.checkpoint}')
+    cfg.load_from = args.checkpoint
+    if args.out and not args.out.endswith(('.pkl', '.pickle')):
+        raise LaunchError(f'--out {args.out}: the name has to end in .pkl or .pickle')
+    if args.show_dir:
+        if 'visualization' not in cfg.get('default_hooks', {}):
+            raise LaunchError('--show-dir needs default_hooks.visualization in the config')
+        cfg.default_hooks.visualization.update(draw=True, test_out_dir=args.show_dir)
+
+
+def main() -> None:
+    """Check everything that can be checked, then evaluate."""
+    args = parse_arguments()
+    try:
+        cfg = load_config(args)
+        apply_options(cfg, args)
+        check_devices(cfg)
+        check_data(cfg, ['test'])
+    except LaunchError as error:
+        leave(error)
+    if args.check:
+        return
+
+    from mmdet.evaluation import DumpDetResults
+    from mmengine.registry import RUNNERS
+    from mmengine.runner import Runner
+
+    start_processes(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if args.out:
+        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
+    runner.test()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,85 @@
+"""Train a detector: ``python tools/train.py CONFIG``, or tools/dist_train.sh for several processes."""
+
+from argparse import ArgumentParser, Namespace
+
+from mmengine.config import Config
+
+from mmdet_cbn.launch import (
+    LaunchError,
+    add_common_arguments,
+    check_data,
+    check_devices,
+    leave,
+    load_config,
+    start_processes,
+)
+
+
+def parse_arguments() -> Namespace:
+    """Read the command line."""
+    parser = ArgumentParser(description='Train a detector.')
+    parser.add_argument('config', help='config file')
+    add_common_arguments(parser)
+    parser.add_argument(
+        '--amp', action='store_true', help='mixed precision: float16 with loss scaling (on a GPU)'
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from this checkpoint, or, without a name, from the last one of the work folder',
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate with the number of images in an iteration',
+    )
+    return parser.parse_args()
+
+
+def apply_options(cfg: Config, args: Namespace) -> None:
+    """Put what only training has on the command line into the config.
+
+    Raises:
+        LaunchError: An option that this config or this machine does not allow.
+    """
+    if args.amp:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise LaunchError('--amp needs a GPU, and this machine has none')
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.loss_scale = 'dynamic'
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise LaunchError('--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=N) in the config')
+        cfg.auto_scale_lr.enable = True
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+
+
+def main() -> None:
+    """Check everything that can be checked, then train."""
+    args = parse_arguments()
+    try:
+        cfg = load_config(args)
+        apply_options(cfg, args)
+        check_devices(cfg)
+        check_data(cfg, ['train', 'val'])
+    except LaunchError as error:
+        leave(error)
+    if args.check:
+        return
+
+    from mmengine.registry import RUNNERS
+    from mmengine.runner import Runner
+
+    start_processes(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.train()
+
+
+if __name__ == '__main__':
+    main()
