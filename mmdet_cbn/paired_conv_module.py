@@ -5,7 +5,7 @@ from typing import Any
 from mmcv.cnn import ConvModule
 from mmengine.registry import MODELS
 
-from .layers import pair_conv_norm
+from .layers import CrossIterationBatchNorm2d, pair_conv_norm
 
 
 @MODELS.register_module()
@@ -26,9 +26,10 @@ class PairedConvModule(ConvModule):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        pairs = pair_conv_norm(self)
-        if pairs and self.order.index('norm') != self.order.index('conv') + 1:
+        follows = self.order.index('norm') == self.order.index('conv') + 1
+        if isinstance(self.norm, CrossIterationBatchNorm2d) and not follows:
             raise ValueError(
                 f'order={self.order!r}: {self.norm_cfg["type"]} must directly follow the convolution, as in '
                 "('conv', 'norm', 'act')"
             )
+        pair_conv_norm(self)

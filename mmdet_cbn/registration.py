@@ -6,7 +6,7 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from . import layers
-from .layers import effective_weight
+from .layers.effective_weight import effective_weight, require_forward_of
 
 NORM_LAYERS = {
     'CBN': layers.CrossIterationBatchNorm2d,
@@ -24,11 +24,13 @@ def register_all() -> None:
 
 @effective_weight.register
 def _(conv: Conv2d) -> Tensor:
+    require_forward_of(Conv2d, conv)
     return conv.weight  # mmcv's wrapper, whose own forward is for empty inputs in old PyTorch
 
 
 @effective_weight.register
 def _(conv: ConvWS2d) -> Tensor:
+    require_forward_of(ConvWS2d, conv)
     flat = conv.weight.flatten(1)
     standardized = (flat - flat.mean(1, keepdim=True)) / (flat.std(1, keepdim=True) + conv.eps)
     return standardized.view_as(conv.weight)
@@ -36,4 +38,5 @@ def _(conv: ConvWS2d) -> Tensor:
 
 @effective_weight.register
 def _(conv: ConvAWS2d) -> Tensor:
+    require_forward_of(ConvAWS2d, conv)
     return conv._get_weight(conv.weight)

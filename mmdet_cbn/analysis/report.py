@@ -1,114 +1,111 @@
-"""Where runs stand, and what they measured beside what the papers report."""
+"""Tables of runs in the papers' layout, ours beside the paper's numbers."""
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from pathlib import Path
 
-from mmengine.config import Config
 from terminaltables import GithubFlavoredMarkdownTable
 
-from .experiments import changed_settings, find_config, paper_results, read_config
-from .runs import Run, find_tests, read_run, read_test_metrics
+from .entries import METRICS, Entry
 
-_KINDS = {'bbox': 'box', 'segm': 'mask'}
-_SIZES = {'mAP': 'AP', 'mAP_50': 'AP50', 'mAP_75': 'AP75', 'mAP_s': 'AP S', 'mAP_m': 'AP M', 'mAP_l': 'AP L'}
-_COLUMNS = {
-    f'coco/{key}_{metric}': f'{kind} {size}'
-    for key, kind in _KINDS.items()
-    for metric, size in _SIZES.items()
-}
 _SHOWN_CHANGES = 4
 
 
-class ReportError(RuntimeError):
-    """Folders of which no report can be made; the message says why."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What a report says of one work folder.
-
-    Attributes:
-        work_dir: The folder.
-        config: The config of the run, its name where it is none of this package's, or a dash.
-        status: ``finished``, ``evaluated`` (of a checkpoint, without training), ``unfinished``,
-            ``failed`` or ``unknown``.
-        where: Where it stands, in words.
-        changed: What it did otherwise than its config says, as behind ``--cfg-options``.
-        ours: What was measured last, in percent, by the column of the papers, e.g. ``box AP50``.
-        paper: What the paper reports for the config, likewise.
-        log: The log of the training; None in a folder without one.
-    """
-
-    work_dir: Path
-    config: str
-    status: str
-    where: str
-    changed: list[str] = field(default_factory=list)
-    ours: dict[str, float] = field(default_factory=dict)
-    paper: dict[str, float] = field(default_factory=dict)
-    log: Run | None = None
-
-    @property
-    def final(self) -> bool:
-        """Whether ``ours`` is a result, and not a station on the way."""
-        return self.status in ('finished', 'evaluated')
-
-    @property
-    def difference(self) -> dict[str, float]:
-        """By how much a result exceeds the paper's; empty for anything but a result."""
-        if not self.final:
-            return {}
-        return {name: self.ours[name] - value for name, value in self.paper.items() if name in self.ours}
-
-
-def read_entry(work_dir: Path, configs: Path) -> Entry:
-    """Read what there is to report of a run.
+def label_entries(entries: Sequence[Entry]) -> list[str]:
+    """Name entries by their folders, as briefly as tells them apart.
 
     Args:
-        work_dir: The folder that the run was given with ``--work-dir``.
-        configs: The folder of configs, one folder a method.
+        entries: The entries of a report.
 
     Returns:
-        Its entry. A checkpoint of the last epoch that was evaluated with ``tools/test.py`` in the same
-        folder after the training goes before the validation in training.
-
-    Raises:
-        ReportError: There is no such folder, or no run in it.
+        A name for each: that of its folder, or the path of it where two folders bear one name.
     """
-    if not work_dir.is_dir():
-        raise ReportError(f'there is no folder {work_dir}')
-    starts = sorted(path.parent for path in work_dir.glob('*/vis_data'))
-    if not starts:
-        raise ReportError(
-            f'no run in {work_dir}: a work folder holds TIME/vis_data folders, as MMEngine writes'
-        )
-    tests = find_tests(work_dir)
-    try:
-        log = read_run(work_dir)
-    except FileNotFoundError:
-        log = None
-    if log:
-        start = [path for path in starts if (path / 'vis_data/scalars.json').is_file()][-1]
-    else:
-        start = tests[-1].parent if tests else starts[-1]
+    names = [entry.work_dir.resolve().name for entry in entries]
+    return [
+        name if names.count(name) == 1 else str(entry.work_dir)
+        for name, entry in zip(names, entries, strict=True)
+    ]
 
-    used = _read_settings(start)
-    name = _find_name(work_dir, start)
-    config = find_config(name, used, configs) if used and name else None
-    tested = tests[-1].parent if tests and tests[-1].parent >= start else None
-    checkpoint = _read_checkpoint(tested) if tested else None
-    if log:
-        status, where = _describe_training(log, used, checkpoint)
-    elif tested:
-        status, where = 'evaluated', checkpoint or 'a checkpoint'
-    else:
-        status, where = 'failed', 'nothing was trained or evaluated'
-    metrics = read_test_metrics(work_dir) if status == 'evaluated' or checkpoint in where else {}
-    return Entry()
+
+def to_markdown(entries: Sequence[Entry]) -> str:
+    """Write a report: a table of where the runs stand, and one of the results.
+
+    Args:
+        entries: What to report, in this order.
+
+    Returns:
+        Markdown text. The second table holds finished and evaluated runs: a line with our numbers,
+        and where the paper has the experiment, its numbers and the difference below. Columns of masks
+        are there if any run has masks.
+    """
+    named = list(zip(label_entries(entries), entries, strict=True))
+    rows = [[label, entry.config, entry.status, entry.where] for label, entry in named]
+    parts = ['## Runs', _table([['run', 'config', 'status', 'where it stands'], *rows])]
+    changes = [f'- {label}: {_list_changes(entry.changed)}' for label, entry in named if entry.changed]
+    if changes:
+        parts += ['Settings other than those of the config:', '\n'.join(changes)]
+
+    final = [(label, entry) for label, entry in named if entry.final]
+    if final:
+        parts += [
+            '## Results',
+            _results(final),
+            'COCO metrics in percent; a dash: not measured, not reported.',
+        ]
+    return '\n\n'.join(parts) + '\n'
+
+
+def to_csv(entries: Sequence[Entry]) -> str:
+    """Write a report for programs, one line a run.
+
+    Args:
+        entries: What to report, in this order.
+
+    Returns:
+        Lines of comma-separated values below a line of names. Numbers of runs that are not finished
+        are the last ones measured; they have no difference.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    sources = ('', ' paper', ' difference')
+    columns = [f'{name}{source}' for name in METRICS.values() for source in sources]
+    writer.writerow(['run', 'config', 'status', 'where', 'changed', *columns])
+    for label, entry in zip(label_entries(entries), entries, strict=True):
+        lines = (_numbers(entry.ours), _numbers(entry.paper), _numbers(entry.difference, sign='+'))
+        numbers = [line.get(name, '') for name in METRICS.values() for line in lines]
+        changed = '; '.join(entry.changed)
+        writer.writerow([label, entry.config, entry.status, entry.where, changed, *numbers])
+    return text.getvalue()
+
+
+def _results(entries: Sequence[tuple[str, Entry]]) -> str:
+    masks = any(name.startswith('mask') for _, entry in entries for name in (*entry.ours, *entry.paper))
+    columns = [name for name in METRICS.values() if masks or name.startswith('box')]
+    rows = [['run', '', *(name if name.endswith(' AP') else name.split(' ')[-1] for name in columns)]]
+    for label, entry in entries:
+        lines = {'ours': _numbers(entry.ours)}
+        if entry.paper:
+            lines['paper'] = _numbers(entry.paper)
+            lines['difference'] = _numbers(entry.difference, sign='+')
+        for source, line in lines.items():
+            rows.append([label, source, *(line.get(name, '-') for name in columns)])
+            label = ''
+    return _table(rows, numbers=range(2, len(rows[0])))
+
+
+def _list_changes(changed: Sequence[str]) -> str:
+    shown = ', '.join(f'`{change}`' for change in changed[:_SHOWN_CHANGES])
+    more = len(changed) - _SHOWN_CHANGES
+    return f'{shown} and {more} more' if more > 0 else shown
+
+
+def _numbers(values: Mapping[str, float], sign: str = '') -> dict[str, str]:
+    return {name: f'{round(value, 1) + 0.0:{sign}.1f}' for name, value in values.items()}
+
+
+def _table(rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
+    table = GithubFlavoredMarkdownTable([[cell.replace('|', '\\|') for cell in row] for row in rows])
+    table.justify_columns = dict.fromkeys(numbers, 'right')
+    return table.table

@@ -1,6 +1,7 @@
 """Pairing, burn-in in epochs and log values of cross-iteration layers."""
 
 import math
+import sys
 
 import torch
 from mmengine.hooks import Hook, LoggerHook
@@ -57,10 +58,16 @@ class CrossIterationHook(Hook):
         if self.window_size is not None:
             size = self.window_size
             if size == 'auto':
-                size = min(math.ceil(16 / runner.train_dataloader.batch_size), 8)
+                # The loader's own batch_size is None where the config has a batch_sampler.
+                images = runner.train_dataloader.batch_sampler.batch_size
+                size = min(math.ceil(16 / images), 8)
             for layer in layers:
                 layer.window_size = size
         self.first_iteration = runner.iter
+        if runner.iter == 0:
+            # Not a resumed run: a model fine-tuned from a CBN checkpoint starts its burn-in anew.
+            for layer in layers:
+                layer.restart()
         self._set_burn_in(runner, runner.iter)
 
     def after_train_iter(
@@ -82,12 +89,13 @@ class CrossIterationHook(Hook):
         return [m for m in _unwrap(runner.model).modules() if isinstance(m, CROSS_ITERATION_LAYERS)]
 
     def _set_burn_in(self, runner: Runner, iterations: int) -> None:
-        """Count burn-in in calls of each layer, of which ``iterations`` showed how many make an iteration."""
+        """Count burn-in in calls of each layer; ``iterations`` so far show how many calls make one."""
         if self.burn_in_epochs is None:
             return
         burn_in = round(self.burn_in_epochs * len(runner.train_dataloader))
         for layer in self._layers(runner):
-            calls = round(layer.iteration / iterations) if iterations else 1
+            # Before the first iteration there is nothing to count, and all of it is burn-in.
+            calls = round(layer.iteration / iterations) if iterations else sys.maxsize
             layer.burn_in = burn_in * max(calls, 1)
 
     def _diagnose(self, runner: Runner) -> dict[str, torch.Tensor]:

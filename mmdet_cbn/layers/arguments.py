@@ -11,11 +11,11 @@ def check_integer(name: str, value: object, minimum: int) -> None:
 
 
 def check_number(name: str, value: object, minimum: float, maximum: float = math.inf) -> None:
-    """Raise ValueError unless ``value`` is a number in [minimum, maximum]."""
+    """Raise ValueError unless ``value`` is a finite number in [minimum, maximum]."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not minimum <= value <= maximum:
+    if not is_number or not math.isfinite(value) or not minimum <= value <= maximum:
         bounds = f'>= {minimum}' if maximum == math.inf else f'in [{minimum}, {maximum}]'
-        raise ValueError(f'{name} must be a number {bounds}, got {name}={value!r}')
+        raise ValueError(f'{name} must be a finite number {bounds}, got {name}={value!r}')
 
 
 def reject_unknown(owner: type, unknown: Mapping[str, object], known: tuple[str, ...]) -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .effective_weight import effective_weight
+from .effective_weight import effective_weight, require_forward_of
 
 
 class CenteredConv2d(nn.Conv2d):
@@ -33,6 +33,7 @@ class CenteredConv2d(nn.Conv2d):
 
 @effective_weight.register
 def _(conv: CenteredConv2d) -> Tensor:
+    require_forward_of(CenteredConv2d, conv)
     return conv.centered_weight()
 
 

@@ -48,6 +48,13 @@ class _CrossIterationBatchNorm2d(StatefulBatchNorm2d):
             self._iteration = int(self.iterations)
         return self._iteration
 
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Forget the iterations so far: burn-in starts anew, with an empty window."""
+        self.iterations.zero_()
+        self._iteration = 0
+        self.window = None
+
     def _training_forward(self, x: Tensor) -> Tensor:
         source = self._take_source(x)
         remember = torch.is_grad_enabled()

@@ -22,12 +22,17 @@ def effective_weight(conv: nn.Module) -> Tensor:
     raise TypeError(f'{type(conv).__name__} is not a torch.nn.Conv2d')
 
 
-@effective_weight.register
-def _(conv: nn.Conv2d) -> Tensor:
+def require_forward_of(base: type[nn.Conv2d], conv: nn.Conv2d) -> None:
+    """Raise TypeError where ``conv``, of a subclass of ``base``, does something else in its forward pass."""
     for method in ('forward', '_conv_forward'):
-        if getattr(type(conv), method) is not getattr(nn.Conv2d, method):
+        if getattr(type(conv), method) is not getattr(base, method):
             raise TypeError(
                 f'{type(conv).__name__} has a {method} of its own, so the weight that it uses is unknown; '
                 'register it with mmdet_cbn.layers.effective_weight.register'
             )
+
+
+@effective_weight.register
+def _(conv: nn.Conv2d) -> Tensor:
+    require_forward_of(nn.Conv2d, conv)
     return conv.weight

@@ -3,12 +3,12 @@
 A row names a config by its file name without the ending that its recipe gives it. Its columns:
 
     detector   a key of DETECTORS
-    depth      of its ResNet
+    R          depth of its ResNet
     backbone, FPN, box, mask
                norm of the part, a key of NORMS; - where the part has none, . where there is no such part.
                For RetinaNet, box is its only head
     head       convolutions and fully connected layers of the box head, or of each RetinaNet branch
-    frozen     MMDetection's frozen_stages
+    fix        MMDetection's frozen_stages
     eval       MMDetection's norm_eval of the backbone
     weights    pre-trained weights of the backbone, a key of WEIGHTS; - from scratch
 """
@@ -123,62 +123,62 @@ MABN_PAPER_RETINANET = Recipe(
 
 TABLES = {
     ('baselines', CBN_PAPER): """
-name                                    detector depth backbone FPN    box    mask   head frozen eval weights
-faster-rcnn_r50_fpn_4conv1fc            Faster   50  BN       -      -      .      4c1f 1      yes  r50
-faster-rcnn_r50_fpn_4conv1fc_bn         Faster   50  BN       BN     BN     .      4c1f 1      yes  r50
-faster-rcnn_r50_fpn_4conv1fc_syncbn     Faster   50  BN       SyncBN SyncBN .      4c1f 1      yes  r50
-faster-rcnn_r50_fpn_4conv1fc_gn         Faster   50  BN       GN     GN     .      4c1f 1      yes  r50
-faster-rcnn_r50_fpn_4conv1fc_brn        Faster   50  BN       BRN    BRN    .      4c1f 1      yes  r50
-faster-rcnn_r50_fpn_4conv1fc_bn-all     Faster   50  BN       BN     BN     .      4c1f 1      no   r50
-faster-rcnn_r50_fpn_4conv1fc_syncbn-all Faster   50  SyncBN   SyncBN SyncBN .      4c1f 1      no   r50
-faster-rcnn_r50_fpn_4conv1fc_gn-all     Faster   50  GN       GN     GN     .      4c1f 1      no   r50-gn
-faster-rcnn_r101_fpn_4conv1fc_syncbn    Faster   101 BN       SyncBN SyncBN .      4c1f 1      yes  r101
-faster-rcnn_r101_fpn_4conv1fc_gn        Faster   101 BN       GN     GN     .      4c1f 1      yes  r101
-mask-rcnn_r50_fpn_4conv1fc              Mask     50  BN       -      -      -      4c1f 1      yes  r50
-mask-rcnn_r50_fpn_4conv1fc_syncbn       Mask     50  BN       SyncBN SyncBN SyncBN 4c1f 1      yes  r50
-mask-rcnn_r50_fpn_4conv1fc_gn           Mask     50  BN       GN     GN     GN     4c1f 1      yes  r50
-mask-rcnn_r50_fpn_4conv1fc_brn          Mask     50  BN       BRN    BRN    BRN    4c1f 1      yes  r50
-mask-rcnn_r101_fpn_4conv1fc_syncbn      Mask     101 BN       SyncBN SyncBN SyncBN 4c1f 1      yes  r101
-mask-rcnn_r101_fpn_4conv1fc_gn          Mask     101 BN       GN     GN     GN     4c1f 1      yes  r101
+name                                    detector R   backbone FPN    box    mask   head fix eval weights
+faster-rcnn_r50_fpn_4conv1fc            Faster   50  BN       -      -      .      4c1f 1   yes  r50
+faster-rcnn_r50_fpn_4conv1fc_bn         Faster   50  BN       BN     BN     .      4c1f 1   yes  r50
+faster-rcnn_r50_fpn_4conv1fc_syncbn     Faster   50  BN       SyncBN SyncBN .      4c1f 1   yes  r50
+faster-rcnn_r50_fpn_4conv1fc_gn         Faster   50  BN       GN     GN     .      4c1f 1   yes  r50
+faster-rcnn_r50_fpn_4conv1fc_brn        Faster   50  BN       BRN    BRN    .      4c1f 1   yes  r50
+faster-rcnn_r50_fpn_4conv1fc_bn-all     Faster   50  BN       BN     BN     .      4c1f 1   no   r50
+faster-rcnn_r50_fpn_4conv1fc_syncbn-all Faster   50  SyncBN   SyncBN SyncBN .      4c1f 1   no   r50
+faster-rcnn_r50_fpn_4conv1fc_gn-all     Faster   50  GN       GN     GN     .      4c1f 1   no   r50-gn
+faster-rcnn_r101_fpn_4conv1fc_syncbn    Faster   101 BN       SyncBN SyncBN .      4c1f 1   yes  r101
+faster-rcnn_r101_fpn_4conv1fc_gn        Faster   101 BN       GN     GN     .      4c1f 1   yes  r101
+mask-rcnn_r50_fpn_4conv1fc              Mask     50  BN       -      -      -      4c1f 1   yes  r50
+mask-rcnn_r50_fpn_4conv1fc_syncbn       Mask     50  BN       SyncBN SyncBN SyncBN 4c1f 1   yes  r50
+mask-rcnn_r50_fpn_4conv1fc_gn           Mask     50  BN       GN     GN     GN     4c1f 1   yes  r50
+mask-rcnn_r50_fpn_4conv1fc_brn          Mask     50  BN       BRN    BRN    BRN    4c1f 1   yes  r50
+mask-rcnn_r101_fpn_4conv1fc_syncbn      Mask     101 BN       SyncBN SyncBN SyncBN 4c1f 1   yes  r101
+mask-rcnn_r101_fpn_4conv1fc_gn          Mask     101 BN       GN     GN     GN     4c1f 1   yes  r101
 """,
     ('cbn', CBN_PAPER): """
-name                                   detector depth backbone FPN      box      mask     head frozen eval weights
-faster-rcnn_r50_fpn_4conv1fc_cbn       Faster   50  BN       CBN      CBN      .        4c1f 1      yes  r50
-faster-rcnn_r50_fpn_4conv1fc_cbn-all   Faster   50  CBN      CBN      CBN      .        4c1f 1      no   r50
-faster-rcnn_r50_fpn_4conv1fc_naive-cbn Faster   50  BN       NaiveCBN NaiveCBN .        4c1f 1      yes  r50
-faster-rcnn_r101_fpn_4conv1fc_cbn      Faster   101 BN       CBN      CBN      .        4c1f 1      yes  r101
-mask-rcnn_r50_fpn_4conv1fc_cbn         Mask     50  BN       CBN      CBN      CBN      4c1f 1      yes  r50
-mask-rcnn_r50_fpn_4conv1fc_naive-cbn   Mask     50  BN       NaiveCBN NaiveCBN NaiveCBN 4c1f 1      yes  r50
-mask-rcnn_r101_fpn_4conv1fc_cbn        Mask     101 BN       CBN      CBN      CBN      4c1f 1      yes  r101
+name                                   detector R   backbone FPN      box      mask     head fix eval weights
+faster-rcnn_r50_fpn_4conv1fc_cbn       Faster   50  BN       CBN      CBN      .        4c1f 1   yes  r50
+faster-rcnn_r50_fpn_4conv1fc_cbn-all   Faster   50  CBN      CBN      CBN      .        4c1f 1   no   r50
+faster-rcnn_r50_fpn_4conv1fc_naive-cbn Faster   50  BN       NaiveCBN NaiveCBN .        4c1f 1   yes  r50
+faster-rcnn_r101_fpn_4conv1fc_cbn      Faster   101 BN       CBN      CBN      .        4c1f 1   yes  r101
+mask-rcnn_r50_fpn_4conv1fc_cbn         Mask     50  BN       CBN      CBN      CBN      4c1f 1   yes  r50
+mask-rcnn_r50_fpn_4conv1fc_naive-cbn   Mask     50  BN       NaiveCBN NaiveCBN NaiveCBN 4c1f 1   yes  r50
+mask-rcnn_r101_fpn_4conv1fc_cbn        Mask     101 BN       CBN      CBN      CBN      4c1f 1   yes  r101
 """,
     ('mabn', CBN_PAPER): """
-name                              detector depth backbone FPN    box    mask   head frozen eval weights
-faster-rcnn_r50_fpn_4conv1fc_mabn Faster   50  BN       MABN16 MABN16 .      4c1f 1      yes  r50
-mask-rcnn_r50_fpn_4conv1fc_mabn   Mask     50  BN       MABN16 MABN16 MABN16 4c1f 1      yes  r50
+name                              detector R  backbone FPN    box    mask   head fix eval weights
+faster-rcnn_r50_fpn_4conv1fc_mabn Faster   50 BN       MABN16 MABN16 .      4c1f 1   yes  r50
+mask-rcnn_r50_fpn_4conv1fc_mabn   Mask     50 BN       MABN16 MABN16 MABN16 4c1f 1   yes  r50
 """,
     ('baselines', MABN_PAPER): """
-name                                          detector depth backbone FPN    box    mask   head frozen eval weights
-mask-rcnn_r50-scratch_fpn_bn                  Mask     50  BN       -      -      -      0c2f -1     no   -
-mask-rcnn_r50-scratch_fpn_brn                 Mask     50  BRN      -      -      -      0c2f -1     no   -
-mask-rcnn_r50-scratch_fpn_syncbn              Mask     50  SyncBN   -      -      -      0c2f -1     no   -
-mask-rcnn_r50-scratch_fpn_4conv1fc_bn-all     Mask     50  BN       BN     BN     BN     4c1f -1     no   -
-mask-rcnn_r50-scratch_fpn_4conv1fc_brn-all    Mask     50  BRN      BRN    BRN    BRN    4c1f -1     no   -
-mask-rcnn_r50-scratch_fpn_4conv1fc_syncbn-all Mask     50  SyncBN   SyncBN SyncBN SyncBN 4c1f -1     no   -
-mask-rcnn_r50_fpn_4conv1fc_syncbn-all         Mask     50  SyncBN   SyncBN SyncBN SyncBN 4c1f -1     no   r50
+name                                          detector R  backbone FPN    box    mask   head fix eval weights
+mask-rcnn_r50-scratch_fpn_bn                  Mask     50 BN       -      -      -      0c2f -1  no   -
+mask-rcnn_r50-scratch_fpn_brn                 Mask     50 BRN      -      -      -      0c2f -1  no   -
+mask-rcnn_r50-scratch_fpn_syncbn              Mask     50 SyncBN   -      -      -      0c2f -1  no   -
+mask-rcnn_r50-scratch_fpn_4conv1fc_bn-all     Mask     50 BN       BN     BN     BN     4c1f -1  no   -
+mask-rcnn_r50-scratch_fpn_4conv1fc_brn-all    Mask     50 BRN      BRN    BRN    BRN    4c1f -1  no   -
+mask-rcnn_r50-scratch_fpn_4conv1fc_syncbn-all Mask     50 SyncBN   SyncBN SyncBN SyncBN 4c1f -1  no   -
+mask-rcnn_r50_fpn_4conv1fc_syncbn-all         Mask     50 SyncBN   SyncBN SyncBN SyncBN 4c1f -1  no   r50
 """,
     ('mabn', MABN_PAPER): """
-name                                        detector depth backbone FPN    box     mask    head frozen eval weights
-mask-rcnn_r50-scratch_fpn_mabn              Mask     50  MABN16   -      -       -       0c2f -1     no   -
-mask-rcnn_r50-scratch_fpn_4conv1fc_mabn-all Mask     50  MABN32   MABN32 MABN32w MABN32w 4c1f -1     no   -
-mask-rcnn_r50_fpn_4conv1fc_mabn-all         Mask     50  MABN32   MABN32 MABN32  MABN32  4c1f -1     no   R50-wc
+name                                        detector R  backbone FPN    box     mask    head fix eval weights
+mask-rcnn_r50-scratch_fpn_mabn              Mask     50 MABN16   -      -       -       0c2f -1  no   -
+mask-rcnn_r50-scratch_fpn_4conv1fc_mabn-all Mask     50 MABN32   MABN32 MABN32w MABN32w 4c1f -1  no   -
+mask-rcnn_r50_fpn_4conv1fc_mabn-all         Mask     50 MABN32   MABN32 MABN32  MABN32  4c1f -1  no   R50-wc
 """,
     ('baselines', MABN_PAPER_RETINANET): """
-name                                 detector depth backbone FPN    box    mask head frozen eval weights
-retinanet_r50-scratch_fpn_syncbn-all Retina   50  SyncBN   SyncBN SyncBN .    4c   -1     no   -
+name                                 detector R  backbone FPN    box    mask head fix eval weights
+retinanet_r50-scratch_fpn_syncbn-all Retina   50 SyncBN   SyncBN SyncBN .    4c   -1  no   -
 """,
     ('mabn', MABN_PAPER_RETINANET): """
-name                               detector depth backbone FPN    box    mask head frozen eval weights
-retinanet_r50-scratch_fpn_mabn-all Retina   50  MABN16   MABN16 MABN16 .    4c   -1     no   -
+name                               detector R  backbone FPN    box    mask head fix eval weights
+retinanet_r50-scratch_fpn_mabn-all Retina   50 MABN16   MABN16 MABN16 .    4c   -1  no   -
 """,
 }
 
