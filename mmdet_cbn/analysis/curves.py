@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from .runs import Row, Run
 
 METRICS = ('coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/segm_mAP', 'coco/segm_mAP_50')
+_LINES_INSIDE = 4
 _STYLES = ('-', '--', '-.', ':')
 _NAMES = {
     'coco/bbox_mAP': 'box AP',
@@ -63,8 +64,13 @@ def plot_curves(
         axes.grid(alpha=0.3)
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if axes.lines:
+        if len(axes.lines) > _LINES_INSIDE:  # a long legend would hide the curves
+            axes.legend(loc='upper center', bbox_to_anchor=(0.5, -0.15), fontsize='small')
+        elif axes.lines:
             axes.legend()
+    lines = max(len(axes.lines) for axes in (left, right))
+    if lines > _LINES_INSIDE:
+        figure.set_figheight(4.5 + 0.2 * lines)
     figure.savefig(path, dpi=120)
 
 

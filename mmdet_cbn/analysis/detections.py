@@ -23,7 +23,7 @@ def draw_sheet(
     path: str | Path,
     images: int = 12,
     columns: int = 4,
-    score_threshold: float = 0.3,
+    score_threshold: float = 0.5,
 ) -> None:
     """Draw images with their predicted boxes and masks on one sheet.
 

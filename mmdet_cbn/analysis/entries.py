@@ -136,7 +136,7 @@ def _describe_training(
     if not total:
         return 'unknown', f'no readable config in the folder; {where}', ours
     if after == total:
-        return 'finished', f'{total} {words[unit]}s', ours
+        return 'finished', f'{total} {words[unit]}{"s" * (total > 1)}', ours
     return 'unfinished', where, ours
 
 
@@ -151,8 +151,8 @@ def _find_name(work_dir: Path, start: Path) -> str | None:
     """Tell the config's name, which only the copy in the work folder bears, the newest run's."""
     copies = list(work_dir.glob('*.py'))
     if len(copies) > 1:
-        text = (start / 'vis_data/config.py').read_text()
-        copies = [path for path in copies if path.read_text() == text]
+        used = start / 'vis_data/config.py'
+        copies = [path for path in copies if used.is_file() and path.read_text() == used.read_text()]
     return copies[0].stem if len(copies) == 1 else None
 
 

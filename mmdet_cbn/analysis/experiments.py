@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.fileio import load
 
 # Where the data lie and how the processes are joined makes no other experiment.
 _PLACES = ('data_root', 'ann_file')
 
 
 def read_config(path: str | Path) -> Config:
-    """Read a config without importing the modules that it asks for.
+    """Read a config without importing the modules that it asks for, and as it stands in any environment.
 
     Args:
         path: A config, or the copy of it that MMEngine leaves in a work folder.
     """
-    return Config.fromfile(path, import_custom_modules=False)
+    return Config.fromfile(path, use_environment_variables=False, import_custom_modules=False)
 
 
 def find_config(name: str, used: Config, configs: Path) -> Path | None:
@@ -50,9 +52,14 @@ def changed_settings(path: Path, used: Config) -> list[str]:
     Returns:
         Texts such as ``custom_hooks.0.window_size=8``, as one writes them behind ``--cfg-options``.
     """
-    before, after = (dict(_settings(config.to_dict())) for config in (read_config(path), used))
+    before, after = _read_settings(path), dict(_settings(used.to_dict()))
     changed = [f'{key}={value}' for key, value in after.items() if key not in before or before[key] != value]
     return changed + [f'no {key}' for key in before if key not in after]
+
+
+@cache
+def _read_settings(path: Path) -> dict[str, Any]:
+    return dict(_settings(read_config(path).to_dict()))
 
 
 def _settings(value: Any, key: str = '') -> Iterator[tuple[str, Any]]:
@@ -70,12 +77,17 @@ def _settings(value: Any, key: str = '') -> Iterator[tuple[str, Any]]:
 
 
 def paper_results(config: Path) -> dict[str, float]:
-    """Look up what the paper reports for a config, in the metafile beside it.
+    """Look up what the paper reports for a config: ``Metadata: Paper Results: Metrics`` of its metafile.
 
     Args:
-        config: A config of this package.
+        config: A config; the metafile of its folder lists it as a model of the same name.
 
     Returns:
-        Metrics in percent by their columns, e.g. ``box AP50``; empty where the paper has none.
+        Metrics in percent by their columns, e.g. ``box AP50``; empty where no numbers are known.
     """
-    return {}
+    metafile = config.with_name('metafile.yml')
+    models = load(metafile)['Models'] if metafile.is_file() else []
+    results = [
+        model.get('Metadata', {}).get('Paper Results', {}) for model in models if model['Name'] == config.stem
+    ]
+    return dict(results[0].get('Metrics', {})) if results else {}

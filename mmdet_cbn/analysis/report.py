@@ -52,7 +52,7 @@ def to_markdown(entries: Sequence[Entry]) -> str:
         parts += [
             '## Results',
             _results(final),
-            'COCO metrics in percent; a dash: not measured, not reported.',
+            'COCO metrics in percent; a dash stands for a number that there is not.',
         ]
     return '\n\n'.join(parts) + '\n'
 

@@ -63,3 +63,11 @@ def test_several_runs_keep_their_colours(tmp_path, axes):
 def test_run_that_was_never_validated(tmp_path, axes):
     plot_curves({'mine': run([3], [])}, tmp_path / 'curves.png')
     assert not axes[1].lines
+
+
+def test_loss_over_the_epochs(tmp_path, axes):
+    """Two rows an epoch, of which the third has had one."""
+    rows = [{'step': 10 * step, 'loss': 1.0, 'epoch': (step + 1) // 2} for step in range(1, 6)]
+    plot_curves({'mine': Run(rows, [])}, tmp_path / 'curves.png', loss_by_epoch=True)
+    assert axes[0].lines[0].get_xdata().tolist() == [0.5, 1.0, 1.5, 2.0, 2.5]
+    assert axes[0].get_xlabel() == 'epoch'

@@ -15,7 +15,7 @@ from mmdet_cbn.analysis.entries import ReportError, read_entry
 
 CONFIG = """
 max_epochs = 12
-data_root = 'data/coco'
+data_root = '{{$COCO_ROOT:data/coco}}'
 model = dict(type='FasterRCNN', backbone=dict(depth=50))
 custom_hooks = [dict(type='CrossIterationHook', burn_in_epochs=3)]
 train_dataloader = dict(dataset=dict(data_root=data_root, ann_file='train.json'))
@@ -209,9 +209,14 @@ def test_changed_settings(start, configs):
     assert read_entry(work_dir, configs).changed == ['custom_hooks.0.window_size=8', 'randomness.seed=1']
 
 
-def test_other_place_of_the_data_is_no_change(start, configs):
-    places = {'data_root': '/coco', 'train_dataloader.dataset.data_root': '/coco'}
-    assert read_entry(start(*whole(), **places), configs).changed == []
+def test_other_place_of_the_data_is_no_change(start, configs, monkeypatch, capfd):
+    """And nothing is printed where the report may stand."""
+    monkeypatch.setenv('COCO_ROOT', '/coco')
+    work_dir = start(*whole(), **{'model_wrapper_cfg.device_ids': None})  # as in processes on the CPU
+    capfd.readouterr()
+    monkeypatch.setenv('COCO_ROOT', '/other')
+    assert read_entry(work_dir, configs).changed == []
+    assert capfd.readouterr() == ('', '')
 
 
 def test_two_folders_have_a_config_of_this_name(start, configs):
@@ -249,7 +254,9 @@ def test_config_that_cannot_be_read(start, configs):
 def test_config_that_is_missing(start, configs):
     work_dir = start(*whole())
     (work_dir / FIRST / 'vis_data/config.py').unlink()
-    (work_dir / 'detector.py').unlink()
+    (work_dir / 'detector.py').rename(work_dir / 'mine.py')
+    assert read_entry(work_dir, configs).config == 'mine'
+    (work_dir / 'other.py').touch()
     entry = read_entry(work_dir, configs)
     assert (entry.status, entry.config) == ('unknown', '-')
 
@@ -265,3 +272,37 @@ def test_folders_without_a_run(start, tmp_path, configs):
     shutil.rmtree(work_dir / FIRST)
     with pytest.raises(ReportError, match=f'no run in {work_dir}: '):
         read_entry(work_dir, configs)
+
+
+METAFILE = """
+Models:
+  - Name: other
+    Metadata: {Paper Results: {Metrics: {box AP: 50.0}}}
+  - Name: detector
+    Metadata:
+      Epochs: 12
+      Paper Results:
+        Row: Table 4
+        Metrics:
+          box AP: 38
+          box AP75: 41.5
+    Results: [{Metrics: {box AP: 10.0}}]
+"""
+
+
+def test_paper(start, configs):
+    (configs / 'cbn/metafile.yml').write_text(METAFILE)
+    entry = read_entry(start(*whole(0.376)), configs)
+    assert entry.paper == {'box AP': 38, 'box AP75': 41.5}
+    assert entry.difference == pytest.approx({'box AP': -0.4})
+    unfinished = read_entry(start(*whole()[:9], time=SECOND), configs)
+    assert (unfinished.paper, unfinished.difference) == (entry.paper, {})
+
+
+@pytest.mark.parametrize(
+    'lines', ['{}', '{Metadata: {Epochs: 12}}', '{Metadata: {Paper Results: {Row: Figure 3}}}']
+)
+def test_paper_without_numbers(start, configs, lines):
+    text = f'Models:\n  - {lines}'.replace('{', '{Name: detector, ', 1)
+    (configs / 'cbn/metafile.yml').write_text(text)
+    assert read_entry(start(*whole()), configs).paper == {}
