@@ -15,9 +15,9 @@ __all__ = ['__version__']
 _missing = [name for name in ('mmengine', 'mmcv', 'mmdet') if find_spec(name) is None]
 if _missing:
     warn(
-        f'{", ".join(_missing)} not found: only mmdet_cbn.layers and mmdet_cbn.ops can be used. For '
-        'MMDetection run "bash tools/setup_env.sh" in a checkout of mmdet-cbn, or install the versions of '
-        'requirements/default.txt (onedl-mmengine, onedl-mmcv, onedl-mmdetection).',
+        f'{", ".join(_missing)} not found: the layers of mmdet_cbn work without, their registration does '
+        'not. For MMDetection run "bash tools/setup_env.sh" in a checkout of mmdet-cbn, or install the '
+        'versions of requirements/default.txt (onedl-mmengine, onedl-mmcv, onedl-mmdetection).',
         stacklevel=2,
     )
 else:

@@ -27,7 +27,9 @@ def main() -> None:
     metrics = read_test_metrics(args.work_dir / 'test')
     print('\n          AP   AP50')
     for kind in ('bbox', 'segm'):
-        print(f'{kind}  {metrics[f"coco/{kind}_mAP"]:6.3f} {metrics[f"coco/{kind}_mAP_50"]:6.3f}')
+        # Where nothing at all was detected, there is no metric.
+        ap, ap50 = (metrics.get(f'coco/{kind}_{name}', 0.0) for name in ('mAP', 'mAP_50'))
+        print(f'{kind}  {ap:6.3f} {ap50:6.3f}')
     print(f'seconds: {args.train_seconds} of training, {args.test_seconds} of evaluation')
     print(f'loss and AP curves: {curves}\nboxes and masks:    {detections}')
 

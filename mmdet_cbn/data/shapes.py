@@ -40,6 +40,7 @@ _MIN_VISIBLE = 0.5
 _MIN_PART = 0.05
 _TRIES = 20
 _CROWD_SHARE = 0.12
+_TILT = np.pi / 12  # at any angle, squares and circles of 40 pixels take long to tell apart
 _MAX_SIZE = 2048
 _MIN_SIZE = 32
 
@@ -54,23 +55,26 @@ class _Object:
     crowd: bool = False
 
 
-def _corners(count: int, inner_radius: float | None = None) -> np.ndarray:
-    """Corners of a regular polygon of circumradius 1, or of a star whose inner corners lie at a radius."""
+def _corners(count: int, first: float = -np.pi / 2, inner_radius: float | None = None) -> np.ndarray:
+    """Corners of a regular polygon of circumradius 1, or of a star whose inner corners lie at a radius.
+
+    The first corner is at the angle ``first``: by default at the top, since y points down.
+    """
     radii = np.ones(count) if inner_radius is None else np.tile([1, inner_radius], count)
-    angles = np.linspace(0, 2 * np.pi, len(radii), endpoint=False)
+    angles = first + np.linspace(0, 2 * np.pi, len(radii), endpoint=False)
     return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)
 
 
 _CORNERS = {
     'circle': _corners(40),
-    'square': _corners(4),
+    'square': _corners(4, first=np.pi / 4),
     'triangle': _corners(3),
     'star': _corners(5, inner_radius=0.42),
 }
 
 
 def _outline(rng: np.random.Generator, category: int, centre: np.ndarray, diameter: float) -> Polygon:
-    angle = rng.uniform(0, 2 * np.pi)
+    angle = rng.uniform(-_TILT, _TILT)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return Polygon(_CORNERS[CLASSES[category]] @ turn * diameter / 2 + centre)
 

@@ -4,6 +4,7 @@ import math
 import sys
 
 import torch
+from mmengine.dataset import InfiniteSampler
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
@@ -92,7 +93,7 @@ class CrossIterationHook(Hook):
         """Count burn-in in calls of each layer; ``iterations`` so far show how many calls make one."""
         if self.burn_in_epochs is None:
             return
-        burn_in = round(self.burn_in_epochs * len(runner.train_dataloader))
+        burn_in = round(self.burn_in_epochs * _epoch_length(runner))
         for layer in self._layers(runner):
             # Before the first iteration there is nothing to count, and all of it is burn-in.
             calls = round(layer.iteration / iterations) if iterations else sys.maxsize
@@ -108,6 +109,13 @@ class CrossIterationHook(Hook):
             name: torch.stack([report[name].float() for report in reports]).mean()
             for name in (reports[0] if reports else ())
         }
+
+
+def _epoch_length(runner: Runner) -> int:
+    """Return the iterations of an epoch; MMEngine's InfiniteSampler counts those of all processes."""
+    loader = runner.train_dataloader
+    processes = runner.world_size if isinstance(loader.batch_sampler.sampler, InfiniteSampler) else 1
+    return math.ceil(len(loader) / processes)
 
 
 def _unwrap(model: nn.Module) -> nn.Module:

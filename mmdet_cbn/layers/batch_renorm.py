@@ -2,13 +2,14 @@
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..ops import batch_moments, normalize
 from .arguments import check_integer, check_number
 from .stateful_batch_norm import StatefulBatchNorm2d
 
 
-class BatchRenorm2d(StatefulBatchNorm2d):
+class BatchRenorm2d(StatefulBatchNorm2d, _BatchNorm):
     r"""Batch Renormalization (Ioffe, NeurIPS 2017, arXiv 1702.03275).
 
     Corrects the batch statistics towards the running ones, by constants in the backward pass:

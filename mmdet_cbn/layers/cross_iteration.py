@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..ops import batch_moments, mean_derivative, normalize, variance_derivative
 from .arguments import check_integer
@@ -56,7 +57,7 @@ class _CrossIterationBatchNorm2d(StatefulBatchNorm2d):
         self.window = None
 
     def _training_forward(self, x: Tensor) -> Tensor:
-        source = self._take_source(x)
+        conv, conv_input = self._take_source(x)
         remember = torch.is_grad_enabled()
         pooling = self.window_size > 1 and self.iteration >= self.burn_in
         if not pooling:
@@ -66,31 +67,33 @@ class _CrossIterationBatchNorm2d(StatefulBatchNorm2d):
             self._update_running_statistics(mean, var, x.numel() // x.size(1))
             mean_bar, var_bar, share = mean, var, None
             if pooling:
-                weight, bias = self._weights(source, mean.dtype)
-                window = self._fitting_window(mean, weight, source)
+                weight, bias = self._weights(conv, mean.dtype)
+                window = self._fitting_window(mean, weight, conv)
                 mean_bar, var_bar, share = window.average(mean, var, weight, bias)
                 if remember:
-                    derivatives = self._derivatives(source, x, mean, var)
+                    derivatives = self._derivatives(conv, conv_input, x, mean, var)
                     window.push(mean, var, weight, bias, derivatives)
         if remember:
             self.iterations.add_(1)
             self._iteration = self.iteration + 1
         return normalize(x, self.weight, self.bias, mean_bar, var_bar, self.eps, share)
 
-    def _fitting_window(self, mean: Tensor, weight: Tensor | None, source: Any) -> Window:
+    def _fitting_window(self, mean: Tensor, weight: Tensor | None, conv: nn.Conv2d | None) -> Window:
         if self.window is None or not self.window.matches(self.window_size, mean, weight):
-            groups = 1 if source is None else source[0].groups
+            groups = 1 if conv is None else conv.groups
             self.window = Window(self.window_size, mean, weight, groups)
         return self.window
 
-    def _take_source(self, y: Tensor) -> tuple[nn.Conv2d, Tensor] | None:
+    def _take_source(self, y: Tensor) -> tuple[nn.Conv2d | None, Tensor | None]:
         """Return the convolution that made ``y`` and its input, None where nobody asks for them."""
-        return None
-
-    def _weights(self, source: Any, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
         return None, None
 
-    def _derivatives(self, source: Any, y: Tensor, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor] | None:
+    def _weights(self, conv: nn.Conv2d | None, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
+        return None, None
+
+    def _derivatives(
+        self, conv: nn.Conv2d | None, x: Tensor | None, y: Tensor, mean: Tensor, var: Tensor
+    ) -> tuple[Tensor, Tensor] | None:
         return None
 
     def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> nn.Module:
@@ -101,10 +104,10 @@ class _CrossIterationBatchNorm2d(StatefulBatchNorm2d):
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._iteration = None
+        self._iteration = self.window = None  # its entries belong to other weights
 
 
-class NaiveCrossIterationBatchNorm2d(_CrossIterationBatchNorm2d):
+class NaiveCrossIterationBatchNorm2d(_CrossIterationBatchNorm2d, _BatchNorm):
     r"""Naive CBN: batch statistics averaged over the last k iterations, as they were measured.
 
     The baseline of the CBN paper (arXiv 2002.05712, section 4): CBN without compensation for the change
@@ -118,7 +121,7 @@ class NaiveCrossIterationBatchNorm2d(_CrossIterationBatchNorm2d):
     """
 
 
-class CrossIterationBatchNorm2d(_CrossIterationBatchNorm2d):
+class CrossIterationBatchNorm2d(_CrossIterationBatchNorm2d, _BatchNorm):
     r"""Cross-Iteration Batch Normalization (Yao et al., arXiv 2002.05712).
 
     Normalizes the output y of a convolution by statistics of the last k iterations, where earlier ones
@@ -139,7 +142,8 @@ class CrossIterationBatchNorm2d(_CrossIterationBatchNorm2d):
     Unusual inputs: an empty batch passes through and changes nothing. Statistics with inf or nan enter
     neither the window nor the running statistics. A training-mode forward under ``torch.no_grad`` uses
     the window without adding to it (and moves the running statistics, as BN does). Second derivatives are
-    not supported.
+    not supported. Of activation checkpointing the reentrant kind is (MMDetection's ``with_cp``): with
+    ``use_reentrant=False`` the recomputation would enter the window a second time.
 
     Args:
         num_features: Channels C of the input (N, C, H, W).
@@ -183,12 +187,12 @@ class CrossIterationBatchNorm2d(_CrossIterationBatchNorm2d):
         if self.window is None:
             return None
         with torch.no_grad():
-            return self.window.diagnose(*self._weights((conv, None), self.window.mean.dtype))
+            return self.window.diagnose(*self._weights(conv, self.window.mean.dtype))
 
-    def _take_source(self, y: Tensor) -> tuple[nn.Conv2d, Tensor] | None:
+    def _take_source(self, y: Tensor) -> tuple[nn.Conv2d | None, Tensor | None]:
         handover, self._handover = self._handover, None
         if self.window_size == 1:
-            return None
+            return None, None
         if handover is not None and handover[2] is y:
             return handover[:2]
         if self.pair_names is None:
@@ -204,19 +208,21 @@ class CrossIterationBatchNorm2d(_CrossIterationBatchNorm2d):
             'or window_size=1.'
         )
 
-    def _weights(self, source: tuple[nn.Conv2d, Any], dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-        conv = source[0]
+    def _weights(self, conv: nn.Conv2d, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         weight = effective_weight(conv).flatten(1).to(dtype)
         return weight, None if conv.bias is None else conv.bias.to(dtype)
 
     def _derivatives(
-        self, source: tuple[nn.Conv2d, Tensor], y: Tensor, mean: Tensor, var: Tensor
+        self, conv: nn.Conv2d, x: Tensor, y: Tensor, mean: Tensor, var: Tensor
     ) -> tuple[Tensor, Tensor]:
-        conv, x = source
         x, padding = _padded(conv, x)
         geometry = (conv.kernel_size, conv.stride, padding, conv.dilation, conv.groups)
         of_mean = mean_derivative(x, y.shape[2:], *geometry)
         return of_mean, variance_derivative(x, y, mean, var, of_mean, *geometry)
+
+    def _empty_output(self, x: Tensor) -> Tensor:
+        self._handover = None
+        return super()._empty_output(x)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the activations that a forward pass cut short may have left behind."""

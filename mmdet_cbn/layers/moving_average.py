@@ -2,17 +2,19 @@
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..ops import batch_moments, moving_average_normalize
 from .arguments import check_integer, check_number
 from .stateful_batch_norm import StatefulBatchNorm2d
 
 
-class MovingAverageBatchNorm2d(StatefulBatchNorm2d):
+class MovingAverageBatchNorm2d(StatefulBatchNorm2d, _BatchNorm):
     r"""Moving Average Batch Normalization (Yan et al., ICLR 2020).
 
     Normalizes with the mean of squares alone and replaces the batch statistics of the forward and of the
-    backward pass by moving averages. With t the training iterations from 1, m the buffer size:
+    backward pass by moving averages. With t the training calls from 1 (a head shared by
+    FPN levels has several an iteration), m the buffer size:
 
     - :math:`\chi^2_B` is the mean of x^2 per channel, :math:`\bar\chi^2` its simple moving average over
       the last m iterations (itself while t <= m or t < warmup_iters),
@@ -96,11 +98,13 @@ class MovingAverageBatchNorm2d(StatefulBatchNorm2d):
             averaging = (t > self.buffer_size) & (t >= self.warmup_iters)
             chi2_rows = self.chi2_buffer.index_copy(0, row, chi2_batch.to(self.chi2_buffer)[None])
             chi2 = torch.where(averaging, chi2_rows.mean(0), chi2_batch)
-            r = ((chi2 + self.eps) / (self.running_var.to(chi2) + self.eps)).sqrt()
+            # E[x^2] = var + mean^2: a checkpoint of BN brings a mean along, which is 0 from here on.
+            chi2_hat = (self.running_var + self.running_mean.square()).to(chi2)
+            r = ((chi2 + self.eps) / (chi2_hat + self.eps)).sqrt()
             r = torch.where(t > max(1000, self.warmup_iters), r.clamp(1 / self.r_max, self.r_max), 1.0)
         entered = chi2_batch.isfinite().all()
         if torch.is_grad_enabled():
-            self._remember(chi2_rows, chi2, entered)
+            self._remember(chi2_rows, chi2, chi2_hat, entered)
 
         def average(psi: Tensor) -> Tensor:
             kept = self.psi_buffer.index_select(0, row)
@@ -111,9 +115,10 @@ class MovingAverageBatchNorm2d(StatefulBatchNorm2d):
         return moving_average_normalize(x, self.weight, self.bias, chi2, r, self.eps, average)
 
     @torch.no_grad()
-    def _remember(self, chi2_rows: Tensor, chi2: Tensor, entered: Tensor) -> None:
+    def _remember(self, chi2_rows: Tensor, chi2: Tensor, chi2_hat: Tensor, entered: Tensor) -> None:
         self.chi2_buffer.copy_(torch.where(entered, chi2_rows, self.chi2_buffer))
-        moved = self.running_var.lerp(chi2.to(self.running_var), self.momentum)
+        moved = chi2_hat.lerp(chi2, self.momentum).to(self.running_var)
         self.running_var.copy_(torch.where(entered, moved, self.running_var))
+        self.running_mean.mul_(~entered)
         self.num_batches_tracked.add_(entered)
         self.iterations.add_(entered)

@@ -1,6 +1,8 @@
 """What the layers of this package share beyond torch's batch normalization."""
 
+from collections import OrderedDict
 from typing import Any
+from warnings import warn
 
 import torch
 from torch import Tensor
@@ -18,12 +20,16 @@ class StatefulBatchNorm2d(_BatchNorm):
     Being a ``_BatchNorm``, it is frozen, folded, exempted from weight decay and loaded from BN checkpoints
     wherever BN is. In eval mode it *is* BN. Subclasses say what happens in training mode.
 
+    The public classes name ``_BatchNorm`` as a base once more, because MMEngine's ``init_cfg`` looks at
+    direct bases only.
+
     What it does not do: share anything between processes. ``SyncBatchNorm.convert_sync_batchnorm``
     replaces it like any other ``_BatchNorm``.
 
     Attributes:
-        iterations: Buffer, int64, shape (): training iterations that entered the layer's state. It is apart
-            from ``num_batches_tracked``, which a checkpoint of a pre-trained BN brings along.
+        iterations: Buffer, int64, shape (): training forwards with gradients, empty ones not counted (by
+            MABN only those with finite statistics). It is apart from ``num_batches_tracked``, which a
+            checkpoint of a pre-trained BN brings along.
     """
 
     arguments: tuple[str, ...] = ()
@@ -130,11 +136,25 @@ class StatefulBatchNorm2d(_BatchNorm):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """Load a checkpoint of this layer, or of BN, which lacks what this layer remembers."""
+        """Load a checkpoint of this layer, or of another norm, which lacks what this layer remembers.
+
+        The memory is taken as a whole or not at all: a counter without its buffers would average zeros.
+        """
+        own = {prefix + name: getattr(self, name) for name in self.memory}
+        found = own.keys() & state_dict.keys()
+        if any(key not in found or state_dict[key].shape != buffer.shape for key, buffer in own.items()):
+            if found:
+                warn(
+                    f'{prefix}: the checkpoint holds the memory of a layer of another type or size '
+                    f'({", ".join(sorted(found))}); {type(self).__name__} starts anew',
+                    stacklevel=2,
+                )
+            state_dict = OrderedDict((k, v) for k, v in state_dict.items() if k not in own)
+            for buffer in own.values():
+                buffer.zero_()
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
-        own = {prefix + name for name in self.memory}
         missing_keys[:] = [key for key in missing_keys if key not in own]
 
     def extra_repr(self) -> str:

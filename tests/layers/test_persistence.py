@@ -9,7 +9,7 @@ import torch
 from test_special_inputs import LAYERS, assert_same, every_layer, make_block, memory, train
 from torch import nn
 
-from mmdet_cbn.layers import CrossIterationBatchNorm2d
+from mmdet_cbn.layers import CrossIterationBatchNorm2d, MovingAverageBatchNorm2d
 
 
 def saved(module: nn.Module) -> nn.Module:
@@ -124,3 +124,47 @@ def test_to_moves_the_window():
     block.to('meta')
     assert block[1].window.variance_derivative.device.type == 'meta'
     assert block[1].window.position.device.type == 'meta'
+
+
+def test_mabn_takes_the_mean_of_a_bn_checkpoint_into_its_mean_of_squares():
+    """Eval mode would go on subtracting a mean that training never subtracts."""
+    norm = MovingAverageBatchNorm2d(6)
+    norm.running_mean.fill_(2)
+    x = 2 + torch.randn(64, 6, 8, 8)
+    for _ in range(3):
+        norm(x)
+    assert not norm.running_mean.any()
+    torch.testing.assert_close(norm.eval()(x), x / 5**0.5, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize('name', ['NaiveCBN', 'MABN of another size'])
+def test_mabn_starts_anew_from_a_checkpoint_without_its_buffers(name):
+    """A counter without its buffers would make the layer average zeros."""
+    other = LAYERS['NaiveCBN']() if name == 'NaiveCBN' else MovingAverageBatchNorm2d(6, buffer_size=5)
+    other.iterations.fill_(5000)
+    norm = LAYERS['MABN']()
+    norm(torch.randn(4, 6, 8, 8))
+    with pytest.warns(UserWarning, match=r'iterations.*MovingAverageBatchNorm2d starts anew'):
+        norm.load_state_dict(other.state_dict(), strict=name != 'NaiveCBN')
+    assert norm.iterations == 0
+    assert norm(torch.randn(64, 6, 8, 8)).std().item() == pytest.approx(1, rel=0.05)
+
+
+def test_a_trained_layer_forgets_its_counter_with_the_checkpoint_of_a_bn():
+    block = make_block(LAYERS['CBN'])
+    train(block, 5)
+    block[1].load_state_dict(nn.BatchNorm2d(6).state_dict())
+    assert block[1].iteration == block[1].iterations == 0
+
+
+def test_the_window_does_not_outlive_its_weights():
+    block = make_block(LAYERS['CBN'])
+    train(block, 5)
+    block.load_state_dict(make_block(LAYERS['CBN']).state_dict())
+    assert block[1].window is None
+
+
+@every_layer
+def test_mmengine_initializes_the_layers_as_batch_norm(make):
+    """Its ``init_cfg`` looks at the names of direct bases."""
+    assert '_BatchNorm' in [base.__name__ for base in type(make()).__bases__]

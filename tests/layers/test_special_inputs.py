@@ -245,3 +245,22 @@ def test_a_larger_window_size_takes_effect_at_once(name):
     block[1].window_size = 5
     train(block, 6)
     assert block[1].window.fill == 4
+
+
+def test_an_empty_batch_leaves_no_activations_behind():
+    block = make_block(LAYERS['CBN'])
+    block(torch.empty(0, 4, 7, 8))
+    assert block[1]._handover is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@every_layer
+def test_training_never_waits_for_the_gpu(make):
+    block = make_block(make).cuda()
+    x = torch.randn(2, 4, 7, 8, device='cuda')
+    for step in range(6):
+        torch.cuda.set_sync_debug_mode('error' if step > 3 else 'default')
+        try:
+            block(x).sum().backward()
+        finally:
+            torch.cuda.set_sync_debug_mode('default')
