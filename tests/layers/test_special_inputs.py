@@ -203,6 +203,7 @@ def test_autocast_bfloat16_follows_float32(make):
     torch.testing.assert_close(block[1].running_var, twin[1].running_var, rtol=0.02, atol=1e-3)
 
 
+@pytest.mark.float16
 @pytest.mark.parametrize('name', ['CBN', 'NaiveCBN'])
 def test_half_precision_activations_have_float32_statistics(name):
     """The sum of squares of these activations overflows float16 thousands of times."""
