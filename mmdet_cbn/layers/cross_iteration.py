@@ -71,6 +71,7 @@ class _CrossIterationBatchNorm2d(StatefulBatchNorm2d):
                 window = self._fitting_window(mean, weight, conv)
                 mean_bar, var_bar, share = window.average(mean, var, weight, bias)
                 if remember:
+                    mean_bar, var_bar = self._attach_gradient(mean_bar, var_bar, share, conv)
                     derivatives = self._derivatives(conv, conv_input, x, mean, var)
                     window.push(mean, var, weight, bias, derivatives)
         if remember:
@@ -90,6 +91,11 @@ class _CrossIterationBatchNorm2d(StatefulBatchNorm2d):
 
     def _weights(self, conv: nn.Conv2d | None, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
         return None, None
+
+    def _attach_gradient(
+        self, mean_bar: Tensor, var_bar: Tensor, share: Tensor, conv: nn.Conv2d | None
+    ) -> tuple[Tensor, Tensor]:
+        return mean_bar, var_bar
 
     def _derivatives(
         self, conv: nn.Conv2d | None, x: Tensor | None, y: Tensor, mean: Tensor, var: Tensor
@@ -155,6 +161,9 @@ class CrossIterationBatchNorm2d(_CrossIterationBatchNorm2d, _BatchNorm):
         window_size: k, the current iteration included, at least 1 (which is BN).
         burn_in: Number of first training forwards with k = 1, in which the weights move too fast for the
             correction. ``CrossIterationHook`` sets it from epochs.
+        window_gradient: Beyond the paper: let gradients reach the weights through the earlier entries too, as
+            the functions of today's weights that the correction makes of them. It restores what the factor
+            1 / k takes from BN's backward pass: to first order, rescaling a filter changes nothing.
         device: Of parameters and buffers.
         dtype: Of parameters and buffers.
         **unknown: Nothing else is taken.
@@ -172,8 +181,15 @@ class CrossIterationBatchNorm2d(_CrossIterationBatchNorm2d, _BatchNorm):
         torch.Size([2, 8, 14, 14])
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    arguments = (*_CrossIterationBatchNorm2d.arguments, 'window_gradient')
+
+    def __init__(self, *args: Any, window_gradient: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if not isinstance(window_gradient, bool):
+            raise ValueError(
+                f'window_gradient must be True or False, got window_gradient={window_gradient!r}'
+            )
+        self.window_gradient = window_gradient
         self.pair_names: tuple[str, str] | None = None
         self._handover: tuple[nn.Conv2d, Tensor, Tensor] | None = None
 
@@ -219,6 +235,14 @@ class CrossIterationBatchNorm2d(_CrossIterationBatchNorm2d, _BatchNorm):
         geometry = (conv.kernel_size, conv.stride, padding, conv.dilation, conv.groups)
         of_mean = mean_derivative(x, y.shape[2:], *geometry)
         return of_mean, variance_derivative(x, y, mean, var, of_mean, *geometry)
+
+    @torch.enable_grad()
+    def _attach_gradient(
+        self, mean_bar: Tensor, var_bar: Tensor, share: Tensor, conv: nn.Conv2d
+    ) -> tuple[Tensor, Tensor]:
+        if not self.window_gradient:
+            return mean_bar, var_bar
+        return self.window.attach_gradient(mean_bar, var_bar, share, *self._weights(conv, mean_bar.dtype))
 
     def _empty_output(self, x: Tensor) -> Tensor:
         self._handover = None

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..ops import compensate, pool, project
+from ..ops import compensate, pool, pooled_derivatives, project
 
 
 class Window:
@@ -88,6 +88,41 @@ class Window:
         """Return mu_bar, var_bar and the share of the current statistics: see :func:`ops.pool`."""
         return pool(mean, var, *self.statistics(weight, bias), self.valid())
 
+    def attach_gradient(
+        self, mean_bar: Tensor, var_bar: Tensor, share: Tensor, weight: Tensor, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return mu_bar and var_bar unchanged, with gradients that reach the weights through past entries.
+
+        Args:
+            mean_bar: From :meth:`average`, shape (C,), like ``var_bar`` and ``share``.
+            var_bar: Shape (C,).
+            share: Shape ().
+            weight: The weights (C, D) with their graph.
+            bias: Shape (C,) with its graph, or None.
+        """
+        with torch.no_grad():
+            mean_step, var_step = self._steps(weight, bias)
+            past_mean, past_var = compensate(self.mean, self.var, mean_step, var_step)
+            of_mean, of_var, of_mean_bias, of_var_bias = pooled_derivatives(
+                mean_bar,
+                share,
+                past_mean,
+                past_var,
+                mean_step,
+                self.mean_derivative,
+                self.variance_derivative,
+                self.valid(),
+            )
+            of_mean = of_mean.repeat_interleave(weight.size(0) // of_mean.size(0), 0)
+        step = weight - weight.detach()  # zero, but it carries the gradient
+        mean_bar = mean_bar + (of_mean * step).sum(1)
+        var_bar = var_bar + (of_var * step).sum(1)
+        if bias is not None:
+            step = bias - bias.detach()
+            mean_bar = mean_bar + of_mean_bias * step
+            var_bar = var_bar + of_var_bias * step
+        return mean_bar, var_bar
+
     def push(
         self,
         mean: Tensor,
@@ -111,8 +146,9 @@ class Window:
             anchors = project(*rows, weight, bias)
             # An inf or nan anywhere in the derivatives reaches the anchors.
             entry['mean_anchor'], entry['var_anchor'] = (anchor[:, 0] for anchor in anchors)
-            self.mean_derivative.index_copy_(1, self.position, rows[0])
-            self.variance_derivative.index_copy_(1, self.position, rows[1])
+            # Rows that are not valid are multiplied by 0, which an inf or nan would survive.
+            self.mean_derivative.index_copy_(1, self.position, rows[0].nan_to_num(0, 0, 0))
+            self.variance_derivative.index_copy_(1, self.position, rows[1].nan_to_num(0, 0, 0))
         for name, value in entry.items():
             getattr(self, name).index_copy_(1, self.position, value[:, None])
         finite = torch.stack(tuple(entry.values())).isfinite().all()

@@ -1,6 +1,6 @@
 """The mathematics of the layers: pure functions on tensors, without state."""
 
-from .compensation import compensate, pool, project
+from .compensation import compensate, pool, pooled_derivatives, project
 from .derivatives import mean_derivative, variance_derivative
 from .moments import batch_moments, statistics_dtype
 from .moving_average import moving_average_normalize
@@ -13,6 +13,7 @@ __all__ = [
     'moving_average_normalize',
     'normalize',
     'pool',
+    'pooled_derivatives',
     'project',
     'statistics_dtype',
     'variance_derivative',

@@ -77,3 +77,43 @@ def pool(
     offset = distance.sum(1) * share
     var_bar = (var + (spread + distance.square()).sum(1)) * share - offset.square()
     return mean + offset, var_bar.clamp(min=0), share
+
+
+def pooled_derivatives(
+    mean_bar: Tensor,
+    share: Tensor,
+    past_mean: Tensor,
+    past_var: Tensor,
+    mean_step: Tensor,
+    mean_derivative: Tensor,
+    variance_derivative: Tensor,
+    valid: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Differentiate what :func:`pool` returns through its earlier entries, as functions of today's weights.
+
+    Beyond the paper, where gradients end at the current statistics. With r and p as above and m the step
+    <p, d> of an entry's mean, its part of d var_bar / d w is (r - 2 m p) / n where the maximum of eq. 10 did
+    not take over, and 2 (mu_s - mu_bar) p / n everywhere.
+
+    Args:
+        mean_bar: Shape (C,), from :func:`pool`, like ``share``.
+        share: Shape ().
+        past_mean: Earlier means under today's weights, shape (C, k).
+        past_var: Earlier variances under today's weights, not clamped, shape (C, k).
+        mean_step: Shape (C, k), the correction that is part of ``past_mean``.
+        mean_derivative: Shape (groups, k, D), finite also in rows that are not valid.
+        variance_derivative: Shape (C, k, D), likewise.
+        valid: Shape (k,), bool.
+
+    Returns:
+        d mean_bar / d w of shape (groups, D), d var_bar / d w of shape (C, D), and the same for a bias: of
+        shapes () and (C,).
+    """
+    part = valid * share
+    free = torch.where(valid & (past_var > 0), share, 0)
+    along_mean = torch.where(valid, 2 * share * (past_mean - mean_bar[:, None]) - 2 * free * mean_step, 0)
+    of_mean = torch.einsum('k,gkd->gd', part, mean_derivative)
+    grouped = along_mean.reshape(mean_derivative.size(0), -1, valid.numel())
+    of_var = torch.bmm(grouped, mean_derivative).reshape(past_mean.size(0), -1)
+    of_var += torch.bmm(free[:, None], variance_derivative).squeeze(1)
+    return of_mean, of_var, part.sum(), along_mean.sum(1)

@@ -50,12 +50,15 @@ class _Normalize(torch.autograd.Function):
             invstd,
             True,
             ctx.eps,
-            list(needs[:3]),
+            [needs[0], needs[1] or needs[4], needs[2] or needs[3]],
         )
         if share is not None and needs[0]:
             direct = (weight * invstd * (1 - share)).to(grad.dtype)
             grad_x.addcmul_(grad, direct[:, None, None])
-        return grad_x, grad_weight, grad_bias, None, None, None, None
+        # What reaches mean and var themselves, as functions of something else than x.
+        grad_mean = -weight * invstd * grad_bias if needs[3] else None
+        grad_var = -0.5 * weight * invstd.square() * grad_weight if needs[4] else None
+        return grad_x, grad_weight, grad_bias, grad_mean, grad_var, None, None
 
 
 def normalize(
@@ -73,7 +76,8 @@ def normalize(
         x: Shape (N, C, H, W), N * H * W >= 1.
         weight: Scale of shape (C,), or None for 1.
         bias: Offset of shape (C,), or None for 0.
-        mean: Shape (C,), float32 (float64 for float64 inputs), like ``var``.
+        mean: Shape (C,), float32 (float64 for float64 inputs), like ``var``. Where they require gradients,
+            these are the ones at fixed ``x``.
         var: Shape (C,).
         eps: Added to the variance.
         share: Weight with which the statistics of ``x`` itself entered ``mean`` and the mean of squares,

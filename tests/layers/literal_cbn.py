@@ -7,12 +7,20 @@ from torch import Tensor, nn
 class LiteralCBN:
     """Equations 5 to 12 of arXiv 2002.05712 for one convolution; float64 in the tests."""
 
-    def __init__(self, channels: int, window_size: int, burn_in: int = 0, compensate: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        window_size: int,
+        burn_in: int = 0,
+        compensate: bool = True,
+        window_gradient: bool = False,
+    ) -> None:
         self.gamma = torch.ones(channels, dtype=torch.float64, requires_grad=True)
         self.beta = torch.zeros(channels, dtype=torch.float64, requires_grad=True)
         self.running_mean = torch.zeros(channels, dtype=torch.float64)
         self.running_var = torch.ones(channels, dtype=torch.float64)
         self.window_size, self.burn_in, self.compensate = window_size, burn_in, compensate
+        self.window_gradient = window_gradient
         self.past, self.calls, self.clamped = [], 0, 0
 
     def __call__(self, y: Tensor, conv: nn.Conv2d) -> Tensor:
@@ -28,9 +36,9 @@ class LiteralCBN:
             mu_s, nu_s = old_mu.clone(), old_nu.clone()
             if self.compensate:
                 for p, q, now, then in zip(old_mu_grads, old_nu_grads, theta, old_theta, strict=True):
-                    step = now.detach() - then
-                    mu_s += (p * step).flatten(1).sum(1) if p.dim() > 1 else p * step  # eq. 7
-                    nu_s += (q * step).flatten(1).sum(1) if q.dim() > 1 else q * step  # eq. 8
+                    step = (now if self.window_gradient else now.detach()) - then
+                    mu_s = mu_s + ((p * step).flatten(1).sum(1) if p.dim() > 1 else p * step)  # eq. 7
+                    nu_s = nu_s + ((q * step).flatten(1).sum(1) if q.dim() > 1 else q * step)  # eq. 8
             self.clamped += int((nu_s < mu_s**2).sum())
             mus.append(mu_s)
             nus.append(torch.maximum(nu_s, mu_s**2))

@@ -86,6 +86,37 @@ def test_cbn_where_the_maximum_of_eq_10_takes_over():
     assert oracle.clamped > 10
 
 
+@pytest.mark.parametrize('geometry', ['3x3', 'groups', 'depthwise', 'bias', 'rectangle', 'reflect'])
+@pytest.mark.parametrize('lr', [0.05, 5.0])
+def test_gradient_through_the_window_is_autograds(geometry, lr):
+    """Beyond the paper: earlier entries as functions of today's weights, also where the maximum holds."""
+    conv = make_conv(GEOMETRIES[geometry])
+    norm = CrossIterationBatchNorm2d(
+        conv.out_channels, window_size=4, burn_in=1, window_gradient=True, dtype=torch.float64
+    )
+    oracle = LiteralCBN(conv.out_channels, 4, burn_in=1, window_gradient=True)
+    follow(norm, conv, oracle, lr)
+    assert oracle.clamped > 10 or lr < 1
+
+
+def test_gradient_through_the_window_is_orthogonal_to_the_filter():
+    """BN's is, since rescaling a filter changes nothing; the paper's is not, since 1 / k of it is missing."""
+    share = {}
+    for window_gradient in (False, True):
+        torch.manual_seed(0)
+        conv = make_conv(GEOMETRIES['3x3'])
+        norm = CrossIterationBatchNorm2d(6, window_gradient=window_gradient, eps=1e-12, dtype=torch.float64)
+        block = nn.Sequential(conv, norm)
+        pair_conv_norm(block)
+        for _ in range(6):  # weights at rest: the correction is exact
+            conv.zero_grad()
+            block(torch.randn(2, 4, 9, 8, dtype=torch.float64)).pow(3).sum().backward()
+        grad, weight = conv.weight.grad.flatten(1), conv.weight.detach().flatten(1)
+        share[window_gradient] = ((grad * weight).sum(1) / grad.norm(dim=1) / weight.norm(dim=1)).abs()
+    assert share[True].max() < 1e-9
+    assert share[False].min() > 1e-3
+
+
 @pytest.mark.parametrize(('window_size', 'burn_in'), [(1, 0), (3, 0), (8, 4)])
 def test_naive_cbn_averages_what_was_measured(window_size, burn_in):
     conv = make_conv(GEOMETRIES['bias'])
