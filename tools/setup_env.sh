@@ -128,7 +128,7 @@ pip_install --requirement <(grep -vE '^(onedl-)?mm' "$PINS")
 echo '== mmengine and mmcv'
 pip_install "$(grep -E '^(onedl-)?mmengine==' "$PINS")"
 if [[ -n ${COMPILE:-} ]]; then
-    echo "== Compiling the operators of $MMCV: about 8 minutes on 2 cores (here: $(nproc))"
+    echo "== Compiling the operators of $MMCV: about 8 to 20 minutes on 2 cores (here: $(nproc))"
 fi
 # Only mmcv: its build needs the torch of this environment, that of other packages a newer setuptools.
 MMCV_WITH_OPS=1 pip_install --no-build-isolation --no-deps "$MMCV"
