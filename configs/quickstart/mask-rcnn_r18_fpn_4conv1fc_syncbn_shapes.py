@@ -1,4 +1,4 @@
-# SyncBN in all four parts; without GPUs it needs MMEngine's 'torch' implementation in one process.
+# SyncBN in all four parts: on GPUs, or in one process on the CPU (torch synchronizes it on GPUs only).
 _base_ = '../_base_/quickstart_mask-rcnn_r18.py'
 norm_cfg = dict(type='SyncBN')
 model = dict(
