@@ -75,8 +75,8 @@ class _CrossIterationBatchNorm2d(StatefulBatchNorm2d):
                     derivatives = self._derivatives(conv, conv_input, x, mean, var)
                     window.push(mean, var, weight, bias, derivatives)
         if remember:
-            self.iterations.add_(1)
             self._iteration = self.iteration + 1
+            self.iterations.add_(1)
         return normalize(x, self.weight, self.bias, mean_bar, var_bar, self.eps, share)
 
     def _fitting_window(self, mean: Tensor, weight: Tensor | None, conv: nn.Conv2d | None) -> Window:

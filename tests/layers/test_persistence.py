@@ -9,7 +9,11 @@ import torch
 from test_special_inputs import LAYERS, assert_same, every_layer, make_block, memory, train
 from torch import nn
 
-from mmdet_cbn.layers import CrossIterationBatchNorm2d, MovingAverageBatchNorm2d
+from mmdet_cbn.layers import (
+    CrossIterationBatchNorm2d,
+    MovingAverageBatchNorm2d,
+    NaiveCrossIterationBatchNorm2d,
+)
 
 
 def saved(module: nn.Module) -> nn.Module:
@@ -168,3 +172,12 @@ def test_the_window_does_not_outlive_its_weights():
 def test_mmengine_initializes_the_layers_as_batch_norm(make):
     """Its ``init_cfg`` looks at the names of direct bases."""
     assert '_BatchNorm' in [base.__name__ for base in type(make()).__bases__]
+
+
+@pytest.mark.parametrize('window_size', [1, 3])
+def test_the_counter_on_the_host_follows_the_buffer_after_a_checkpoint(window_size):
+    norm = NaiveCrossIterationBatchNorm2d(6, window_size=window_size)
+    norm.load_state_dict(norm.state_dict())
+    for _ in range(2):
+        norm(torch.randn(2, 6, 4, 4))
+    assert norm.iteration == norm.iterations == 2
