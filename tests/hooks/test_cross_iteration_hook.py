@@ -4,6 +4,7 @@ import json
 import math
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import mmcv
 import numpy as np
@@ -11,12 +12,15 @@ import pytest
 import torch
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import ConfigDict
+from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
+from torch.utils.data import BatchSampler, DataLoader
 
 from mmdet_cbn.hooks import CrossIterationHook
+from mmdet_cbn.hooks.cross_iteration_hook import _epoch_length
 from mmdet_cbn.layers import CrossIterationBatchNorm2d, NaiveCrossIterationBatchNorm2d
 
 EPOCH = 3  # iterations: 6 images in batches of 2
@@ -428,3 +432,11 @@ def test_wrong_burn_in_epochs(value):
 def test_wrong_window_size(value):
     with pytest.raises(ValueError, match=f'window_size={value!r}'):
         CrossIterationHook(window_size=value)
+
+
+@pytest.mark.parametrize(('sampler', 'iterations'), [(InfiniteSampler, 3), (DefaultSampler, 6)])
+def test_an_epoch_of_the_infinite_sampler_is_shared_by_the_processes(sampler, iterations):
+    """Its length is that of the whole data set, while other samplers count the share of their process."""
+    batches = BatchSampler(sampler(range(12), shuffle=False), batch_size=2, drop_last=False)
+    runner = SimpleNamespace(train_dataloader=DataLoader(range(12), batch_sampler=batches), world_size=2)
+    assert _epoch_length(runner) == iterations
