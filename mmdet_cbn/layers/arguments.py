@@ -18,6 +18,19 @@ def check_number(name: str, value: object, minimum: float, maximum: float = math
         raise ValueError(f'{name} must be a finite number {bounds}, got {name}={value!r}')
 
 
+def check_fraction(name: str, value: object) -> None:
+    """Raise ValueError unless ``value`` is a number in (0, 1]."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value <= 1:
+        raise ValueError(f'{name} must be a number in (0, 1], got {name}={value!r}')
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise ValueError unless ``value`` is a bool."""
+    if not isinstance(value, bool):
+        raise ValueError(f'{name} must be True or False, got {name}={value!r}')
+
+
 def reject_unknown(owner: type, unknown: Mapping[str, object], known: tuple[str, ...]) -> None:
     """Raise ValueError for arguments that ``owner`` does not have.
 

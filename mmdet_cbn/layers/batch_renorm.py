@@ -76,7 +76,7 @@ class BatchRenorm2d(StatefulBatchNorm2d, _BatchNorm):
         self.d_max = d_max
         self.warmup_iters = warmup_iters
 
-    def _training_forward(self, x: Tensor) -> Tensor:
+    def _advance(self, x: Tensor) -> tuple[Tensor, ...]:
         self._require_running_statistics()
         self._require_several_values(x)
         with torch.no_grad():
@@ -90,6 +90,9 @@ class BatchRenorm2d(StatefulBatchNorm2d, _BatchNorm):
         if torch.is_grad_enabled():
             self._update_running_statistics(mean, var, x.numel() // x.size(1))
             self.iterations.add_(1)
+        return mean, var, r, d
+
+    def _normalize(self, x: Tensor, mean: Tensor, var: Tensor, r: Tensor, d: Tensor) -> Tensor:
         weight = r if self.weight is None else self.weight * r
         shift = d if self.weight is None else self.weight * d
         bias = shift if self.bias is None else self.bias + shift

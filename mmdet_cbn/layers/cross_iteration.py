@@ -3,21 +3,31 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..ops import batch_moments, mean_derivative, normalize, variance_derivative
-from .arguments import check_integer
+from ..ops import (
+    batch_moments,
+    estimate_variance_derivative,
+    joint_derivatives,
+    joint_moments,
+    joint_normalize,
+    mean_derivative,
+    normalize,
+    variance_derivative,
+)
+from .arguments import check_flag, check_fraction, check_integer
 from .effective_weight import effective_weight
+from .handover import Handover
 from .stateful_batch_norm import StatefulBatchNorm2d
-from .window import Window
+from .window import Window, attach_gradient
 
 
 class _CrossIterationBatchNorm2d(StatefulBatchNorm2d):
     """Batch normalization over a window of iterations; subclasses say how its entries are corrected."""
 
-    arguments = ('window_size', 'burn_in')
+    arguments = ('window_size', 'burn_in', 'sync')
 
     def __init__(
         self,
@@ -29,6 +39,7 @@ class _CrossIterationBatchNorm2d(StatefulBatchNorm2d):
         *,
         window_size: int = 4,
         burn_in: int = 0,
+        sync: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         **unknown: object,
@@ -36,6 +47,8 @@ class _CrossIterationBatchNorm2d(StatefulBatchNorm2d):
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, unknown)
         check_integer('window_size', window_size, 1)
         check_integer('burn_in', burn_in, 0)
+        check_flag('sync', sync)
+        self.sync = sync
         self.window_size = window_size
         self.burn_in = burn_in
         self.window: Window | None = None
@@ -56,28 +69,58 @@ class _CrossIterationBatchNorm2d(StatefulBatchNorm2d):
         self._iteration = 0
         self.window = None
 
-    def _training_forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize ``x`` of shape (N, C, H, W); the output has its shape, type and memory format."""
+        if not self.training:
+            self._forget_source()
+        return super().forward(x)
+
+    def _advance(self, x: Tensor) -> tuple[Any, ...]:
         conv, conv_input = self._take_source(x)
         remember = torch.is_grad_enabled()
         pooling = self.window_size > 1 and self.iteration >= self.burn_in
-        if not pooling:
+        joint = self._is_joint()
+        if not (pooling or joint):
             self._require_several_values(x)
         with torch.no_grad():
-            mean, var = batch_moments(x)
-            self._update_running_statistics(mean, var, x.numel() // x.size(1))
-            mean_bar, var_bar, share = mean, var, None
+            own = mean, var = batch_moments(x)
+            total = part = share = gradient = None
+            if joint:
+                mean, var, total, part = joint_moments(mean, var, x.numel() // x.size(1))
+                share = torch.ones_like(total)
+            self._update_running_statistics(mean, var, x.numel() // x.size(1) if total is None else total)
+            mean_bar, var_bar = mean, var
             if pooling:
                 weight, bias = self._weights(conv, mean.dtype)
                 window = self._fitting_window(mean, weight, conv)
                 mean_bar, var_bar, share = window.average(mean, var, weight, bias)
                 if remember:
-                    mean_bar, var_bar = self._attach_gradient(mean_bar, var_bar, share, conv)
-                    derivatives = self._derivatives(conv, conv_input, x, mean, var)
+                    gradient = self._window_gradient(mean_bar, share, weight, bias)
+                    derivatives = self._derivatives(conv, conv_input, x, *own)
+                    if joint and derivatives is not None:
+                        derivatives = joint_derivatives(*derivatives, own[0], mean, part)
                     window.push(mean, var, weight, bias, derivatives)
         if remember:
             self._iteration = self.iteration + 1
             self.iterations.add_(1)
-        return normalize(x, self.weight, self.bias, mean_bar, var_bar, self.eps, share)
+        return mean_bar, var_bar, share, total, gradient, conv
+
+    def _normalize(
+        self,
+        x: Tensor,
+        mean: Tensor,
+        var: Tensor,
+        share: Tensor | None,
+        total: Tensor | None,
+        gradient: tuple[Tensor, Tensor, Tensor, Tensor] | None,
+        conv: nn.Conv2d | None,
+    ) -> Tensor:
+        self._forget_source()
+        if gradient is not None:
+            mean, var = attach_gradient(mean, var, gradient, *self._weights(conv, mean.dtype))
+        if total is None:
+            return normalize(x, self.weight, self.bias, mean, var, self.eps, share)
+        return joint_normalize(x, self.weight, self.bias, mean, var, self.eps, share, total)
 
     def _fitting_window(self, mean: Tensor, weight: Tensor | None, conv: nn.Conv2d | None) -> Window:
         if self.window is None or not self.window.matches(self.window_size, mean, weight):
@@ -85,17 +128,27 @@ class _CrossIterationBatchNorm2d(StatefulBatchNorm2d):
             self.window = Window(self.window_size, mean, weight, groups)
         return self.window
 
+    def _is_joint(self) -> bool:
+        return self.sync and distributed.is_initialized() and distributed.get_world_size() > 1
+
+    def _passes_on(self, x: Tensor) -> bool:
+        # With sync=True, a process without data still adds its zeros to the sums of the others.
+        return super()._passes_on(x) and not self._is_joint()
+
     def _take_source(self, y: Tensor) -> tuple[nn.Conv2d | None, Tensor | None]:
         """Return the convolution that made ``y`` and its input, None where nobody asks for them."""
         return None, None
 
+    def _forget_source(self) -> None:
+        """Drop what a convolution handed over in vain."""
+
     def _weights(self, conv: nn.Conv2d | None, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
         return None, None
 
-    def _attach_gradient(
-        self, mean_bar: Tensor, var_bar: Tensor, share: Tensor, conv: nn.Conv2d | None
-    ) -> tuple[Tensor, Tensor]:
-        return mean_bar, var_bar
+    def _window_gradient(
+        self, mean_bar: Tensor, share: Tensor, weight: Tensor | None, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+        return None
 
     def _derivatives(
         self, conv: nn.Conv2d | None, x: Tensor | None, y: Tensor, mean: Tensor, var: Tensor
@@ -161,6 +214,13 @@ class CrossIterationBatchNorm2d(_CrossIterationBatchNorm2d, _BatchNorm):
         window_size: k, the current iteration included, at least 1 (which is BN).
         burn_in: Number of first training forwards with k = 1, in which the weights move too fast for the
             correction. ``CrossIterationHook`` sets it from epochs.
+        sync: Take statistics, derivatives and their gradients over the processes of torch's default group, as
+            SyncBN does, so that window and GPUs add up. Every process has to call the layer and to reach it
+            in its backward pass equally often; batches may differ in size or be empty. No effect in a single
+            process.
+        derivative_fraction: Share of the positions from which the derivative of the variance is estimated,
+            in (0, 1]; 1 is exact. The mean's is always exact. The correction is small, so an error in it is
+            of second order, and 1/8 spares most of what CBN costs beside BN.
         window_gradient: Beyond the paper: let gradients reach the weights through the earlier entries too, as
             the functions of today's weights that the correction makes of them. It restores what the factor
             1 / k takes from BN's backward pass: to first order, rescaling a filter changes nothing.
@@ -181,22 +241,18 @@ class CrossIterationBatchNorm2d(_CrossIterationBatchNorm2d, _BatchNorm):
         torch.Size([2, 8, 14, 14])
     """
 
-    arguments = (*_CrossIterationBatchNorm2d.arguments, 'window_gradient')
+    arguments = (*_CrossIterationBatchNorm2d.arguments, 'derivative_fraction', 'window_gradient')
 
-    def __init__(self, *args: Any, window_gradient: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, derivative_fraction: float = 1.0, window_gradient: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        if not isinstance(window_gradient, bool):
-            raise ValueError(
-                f'window_gradient must be True or False, got window_gradient={window_gradient!r}'
-            )
+        check_fraction('derivative_fraction', derivative_fraction)
+        check_flag('window_gradient', window_gradient)
+        self.derivative_fraction = derivative_fraction
         self.window_gradient = window_gradient
         self.pair_names: tuple[str, str] | None = None
-        self._handover: tuple[nn.Conv2d, Tensor, Tensor] | None = None
-
-    def receive(self, conv: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        """Take over a convolution's input for the next call: the forward hook that pairing registers."""
-        if self.training:
-            self._handover = (conv, inputs[0], output)
+        self.handover: Handover | None = None
 
     def diagnose(self, conv: nn.Conv2d) -> dict[str, Tensor] | None:
         """Summarize the window under the weights of ``conv``: see :meth:`Window.diagnose`."""
@@ -206,11 +262,9 @@ class CrossIterationBatchNorm2d(_CrossIterationBatchNorm2d, _BatchNorm):
             return self.window.diagnose(*self._weights(conv, self.window.mean.dtype))
 
     def _take_source(self, y: Tensor) -> tuple[nn.Conv2d | None, Tensor | None]:
-        handover, self._handover = self._handover, None
-        if self.window_size == 1:
-            return None, None
-        if handover is not None and handover[2] is y:
-            return handover[:2]
+        call = None if self.handover is None else self.handover.take(y)
+        if call is not None or self.window_size == 1:
+            return call or (None, None)
         if self.pair_names is None:
             raise RuntimeError(
                 f'{type(self).__name__}({self.extra_repr()}) trains without knowing its convolution. Call '
@@ -228,29 +282,31 @@ class CrossIterationBatchNorm2d(_CrossIterationBatchNorm2d, _BatchNorm):
         weight = effective_weight(conv).flatten(1).to(dtype)
         return weight, None if conv.bias is None else conv.bias.to(dtype)
 
+    def _forget_source(self) -> None:
+        if self.handover is not None:
+            self.handover.take(None)
+
+    def _window_gradient(
+        self, mean_bar: Tensor, share: Tensor, weight: Tensor, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+        return self.window.gradient(mean_bar, share, weight, bias) if self.window_gradient else None
+
     def _derivatives(
         self, conv: nn.Conv2d, x: Tensor, y: Tensor, mean: Tensor, var: Tensor
     ) -> tuple[Tensor, Tensor]:
+        if y.numel() == 0:
+            weight = conv.weight.flatten(1)
+            return mean.new_zeros(conv.groups, weight.size(1)), mean.new_zeros(weight.shape)
         x, padding = _padded(conv, x)
         geometry = (conv.kernel_size, conv.stride, padding, conv.dilation, conv.groups)
         of_mean = mean_derivative(x, y.shape[2:], *geometry)
+        if self.derivative_fraction < 1:
+            return of_mean, estimate_variance_derivative(x, y, var, self.derivative_fraction, *geometry)
         return of_mean, variance_derivative(x, y, mean, var, of_mean, *geometry)
 
-    @torch.enable_grad()
-    def _attach_gradient(
-        self, mean_bar: Tensor, var_bar: Tensor, share: Tensor, conv: nn.Conv2d
-    ) -> tuple[Tensor, Tensor]:
-        if not self.window_gradient:
-            return mean_bar, var_bar
-        return self.window.attach_gradient(mean_bar, var_bar, share, *self._weights(conv, mean_bar.dtype))
-
     def _empty_output(self, x: Tensor) -> Tensor:
-        self._handover = None
+        self._forget_source()
         return super()._empty_output(x)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the activations that a forward pass cut short may have left behind."""
-        return {**self.__dict__, '_handover': None}
 
 
 def _padded(conv: nn.Conv2d, x: Tensor) -> tuple[Tensor, tuple[int, int]]:

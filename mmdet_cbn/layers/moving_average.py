@@ -1,5 +1,7 @@
 """Moving Average Batch Normalization (MABN)."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -88,7 +90,7 @@ class MovingAverageBatchNorm2d(StatefulBatchNorm2d, _BatchNorm):
             rows = torch.zeros(buffer_size, num_features, device=device, dtype=dtype)
             self.register_buffer(name, rows)
 
-    def _training_forward(self, x: Tensor) -> Tensor:
+    def _advance(self, x: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
         self._require_running_statistics()
         with torch.no_grad():
             mean, var = batch_moments(x)
@@ -112,6 +114,9 @@ class MovingAverageBatchNorm2d(StatefulBatchNorm2d, _BatchNorm):
             self.psi_buffer.index_copy_(0, row, torch.where(enters, psi.to(kept)[None], kept))
             return torch.where(averaging, self.psi_buffer.mean(0).to(psi), psi)
 
+        return chi2, r, average
+
+    def _normalize(self, x: Tensor, chi2: Tensor, r: Tensor, average: Callable[[Tensor], Tensor]) -> Tensor:
         return moving_average_normalize(x, self.weight, self.bias, chi2, r, self.eps, average)
 
     @torch.no_grad()

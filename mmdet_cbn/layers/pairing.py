@@ -6,13 +6,14 @@ from torch import nn
 
 from .cross_iteration import CrossIterationBatchNorm2d
 from .effective_weight import effective_weight
+from .handover import Handover
 
 
 def pair_conv_norm(model: nn.Module) -> dict[str, str]:
     """Tell every cross-iteration layer in ``model`` which convolution feeds it.
 
     A layer's convolution is the nearest one registered before it under the same parent: the rule by
-    which mmcv fuses convolutions and BN. It gets a forward hook, a bound method of the norm, that hands its
+    which mmcv fuses convolutions and BN. It gets a forward hook that hands its
     input over. Copies of the model (deepcopy, pickle) carry the pairing with them; pairing twice changes
     nothing.
 
@@ -32,9 +33,7 @@ def pair_conv_norm(model: nn.Module) -> dict[str, str]:
         _check(norm_name, norm, conv_name, conv)
     for norm_name, norm, conv_name, conv in pairs:
         norm.pair_names = (norm_name, conv_name)
-        hooks = conv._forward_hooks.values()
-        if not any(getattr(hook, '__self__', None) is norm for hook in hooks):
-            conv.register_forward_hook(norm.receive)
+        norm.handover = _handover(conv)
     return {norm_name: conv_name for norm_name, _, conv_name, _ in pairs}
 
 
@@ -49,6 +48,16 @@ def _pairs(
                 yield prefix + name, child, conv_name, conv
             elif _is_convolution(child):
                 conv_name, conv = prefix + name, child
+
+
+def _handover(conv: nn.Conv2d) -> Handover:
+    """Return what hands over the input of ``conv``, registered there once."""
+    owners = (getattr(hook, '__self__', None) for hook in conv._forward_hooks.values())
+    handover = next((owner for owner in owners if isinstance(owner, Handover)), None)
+    if handover is None:
+        handover = Handover()
+        conv.register_forward_hook(handover.receive)
+    return handover
 
 
 def _is_convolution(module: nn.Module) -> bool:

@@ -5,11 +5,12 @@ from typing import Any
 from warnings import warn
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .arguments import check_integer, check_number, reject_unknown
+from .repetition import Repetition
 
 COMMON_ARGUMENTS = ('eps', 'momentum', 'affine', 'track_running_stats', 'device', 'dtype')
 
@@ -53,6 +54,7 @@ class StatefulBatchNorm2d(_BatchNorm):
             check_number('momentum', momentum, 0, 1)
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
         self.register_buffer('iterations', torch.zeros((), dtype=torch.long, device=device))
+        self._repetition = Repetition()
 
     def _check_input_dim(self, x: Tensor) -> None:
         if x.dim() != 4:
@@ -71,14 +73,30 @@ class StatefulBatchNorm2d(_BatchNorm):
                 training=self.running_mean is None,
                 eps=self.eps,
             )
-        if x.numel() == 0:
+        if self._passes_on(x):
             return self._empty_output(x)
         # Autocast would run the small products of the statistics in half precision.
         with torch.autocast(x.device.type, enabled=False):
-            return self._training_forward(x)
+            constants = self._repetition.constants(x, self._advance)
+            out = self._normalize(x, *constants)
+        self._repetition.remember(out, constants)
+        return out
 
-    def _training_forward(self, x: Tensor) -> Tensor:
+    def _advance(self, x: Tensor) -> tuple[Any, ...]:
+        """Take the batch into the layer's memory; return what :meth:`_normalize` needs beside it."""
         raise NotImplementedError
+
+    def _normalize(self, x: Tensor, *constants: Any) -> Tensor:
+        """Compute the output, without a look at what the layer remembers."""
+        raise NotImplementedError
+
+    def train(self, mode: bool = True) -> nn.Module:
+        """Set the mode, which ends a pass like ``torch.optim.swa_utils.update_bn``."""
+        self._repetition.reset()
+        return super().train(mode)
+
+    def _passes_on(self, x: Tensor) -> bool:
+        return x.numel() == 0
 
     def _empty_output(self, x: Tensor) -> Tensor:
         """Pass an empty batch on: DDP waits for the gradient of every parameter, be it zero."""
@@ -104,13 +122,13 @@ class StatefulBatchNorm2d(_BatchNorm):
             )
 
     @torch.no_grad()
-    def _update_running_statistics(self, mean: Tensor, var: Tensor, positions: int) -> None:
+    def _update_running_statistics(self, mean: Tensor, var: Tensor, positions: int | Tensor) -> None:
         """Move the running statistics as BN does, but not by values that are not finite.
 
         Args:
             mean: Of the batch, shape (C,).
             var: Biased, shape (C,).
-            positions: Number M of values behind each.
+            positions: Number M of values behind each; as a tensor of shape () at least 2.
         """
         if not self.track_running_stats:
             return
@@ -120,7 +138,7 @@ class StatefulBatchNorm2d(_BatchNorm):
         if momentum is None:
             momentum = 1 / self.num_batches_tracked.to(mean.dtype)
         moves = [(self.running_mean, mean)]
-        if positions > 1:
+        if isinstance(positions, Tensor) or positions > 1:
             moves.append((self.running_var, var * (positions / (positions - 1))))
         for running, current in moves:
             moved = running.lerp(current.to(running.dtype), momentum)

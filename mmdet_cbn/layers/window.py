@@ -88,40 +88,27 @@ class Window:
         """Return mu_bar, var_bar and the share of the current statistics: see :func:`ops.pool`."""
         return pool(mean, var, *self.statistics(weight, bias), self.valid())
 
-    def attach_gradient(
-        self, mean_bar: Tensor, var_bar: Tensor, share: Tensor, weight: Tensor, bias: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Return mu_bar and var_bar unchanged, with gradients that reach the weights through past entries.
+    def gradient(
+        self, mean_bar: Tensor, share: Tensor, weight: Tensor, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Differentiate what :meth:`average` returned by today's weights: see :func:`ops.pooled_derivatives`.
 
-        Args:
-            mean_bar: From :meth:`average`, shape (C,), like ``var_bar`` and ``share``.
-            var_bar: Shape (C,).
-            share: Shape ().
-            weight: The weights (C, D) with their graph.
-            bias: Shape (C,) with its graph, or None.
+        Returns:
+            d mu_bar / d w and d var_bar / d w of shape (C, D), and for a bias of shapes () and (C,).
         """
-        with torch.no_grad():
-            mean_step, var_step = self._steps(weight, bias)
-            past_mean, past_var = compensate(self.mean, self.var, mean_step, var_step)
-            of_mean, of_var, of_mean_bias, of_var_bias = pooled_derivatives(
-                mean_bar,
-                share,
-                past_mean,
-                past_var,
-                mean_step,
-                self.mean_derivative,
-                self.variance_derivative,
-                self.valid(),
-            )
-            of_mean = of_mean.repeat_interleave(weight.size(0) // of_mean.size(0), 0)
-        step = weight - weight.detach()  # zero, but it carries the gradient
-        mean_bar = mean_bar + (of_mean * step).sum(1)
-        var_bar = var_bar + (of_var * step).sum(1)
-        if bias is not None:
-            step = bias - bias.detach()
-            mean_bar = mean_bar + of_mean_bias * step
-            var_bar = var_bar + of_var_bias * step
-        return mean_bar, var_bar
+        mean_step, var_step = self._steps(weight, bias)
+        past_mean, past_var = compensate(self.mean, self.var, mean_step, var_step)
+        of_mean, *others = pooled_derivatives(
+            mean_bar,
+            share,
+            past_mean,
+            past_var,
+            mean_step,
+            self.mean_derivative,
+            self.variance_derivative,
+            self.valid(),
+        )
+        return of_mean.repeat_interleave(weight.size(0) // of_mean.size(0), 0), *others
 
     def push(
         self,
@@ -172,3 +159,30 @@ class Window:
             'clamped': (valid & (var < 0)).sum() / count,
             'compensation': torch.where(valid, step, 0).sum().div(count).sqrt(),
         }
+
+
+def attach_gradient(
+    mean_bar: Tensor,
+    var_bar: Tensor,
+    gradient: tuple[Tensor, Tensor, Tensor, Tensor],
+    weight: Tensor,
+    bias: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Return mu_bar and var_bar unchanged, with gradients that reach the weights through past entries.
+
+    Args:
+        mean_bar: Shape (C,), like ``var_bar``.
+        var_bar: See above.
+        gradient: From :meth:`Window.gradient`.
+        weight: The weights (C, D) with their graph.
+        bias: Shape (C,) with its graph, or None.
+    """
+    of_mean, of_var, of_mean_bias, of_var_bias = gradient
+    step = weight - weight.detach()  # zero, but it carries the gradient
+    mean_bar = mean_bar + (of_mean * step).sum(1)
+    var_bar = var_bar + (of_var * step).sum(1)
+    if bias is not None:
+        step = bias - bias.detach()
+        mean_bar = mean_bar + of_mean_bias * step
+        var_bar = var_bar + of_var_bias * step
+    return mean_bar, var_bar

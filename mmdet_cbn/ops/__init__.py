@@ -1,14 +1,19 @@
 """The mathematics of the layers: pure functions on tensors, without state."""
 
 from .compensation import compensate, pool, pooled_derivatives, project
-from .derivatives import mean_derivative, variance_derivative
+from .derivatives import estimate_variance_derivative, mean_derivative, variance_derivative
 from .moments import batch_moments, statistics_dtype
 from .moving_average import moving_average_normalize
 from .normalization import normalize
+from .synchronization import joint_derivatives, joint_moments, joint_normalize
 
 __all__ = [
     'batch_moments',
     'compensate',
+    'estimate_variance_derivative',
+    'joint_derivatives',
+    'joint_moments',
+    'joint_normalize',
     'mean_derivative',
     'moving_average_normalize',
     'normalize',

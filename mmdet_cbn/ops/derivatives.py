@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import batch_norm
 from torch.nn.grad import conv2d_weight
 
-from .moments import statistics_dtype
+from .moments import batch_moments, statistics_dtype
 
 Pair = tuple[int, int]
 
@@ -109,3 +109,72 @@ def variance_derivative(
     product = conv2d_weight(x, weight_shape, y, **geometry).flatten(1).to(mean.dtype)
     drift = mean.reshape(groups, -1, 1) * mean_derivative[:, None]
     return product.mul_(2 / positions).sub_(drift.reshape_as(product), alpha=2)
+
+
+def _evenly_spaced_part(
+    x: Tensor, y: Tensor, fraction: float, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair
+) -> tuple[Tensor, Tensor, Pair, Pair, Pair]:
+    """Return part of the outputs with the inputs they read: those, and stride, padding, dilation for them.
+
+    Every n-th image with n = round(1 / fraction), or every n-th row where that would leave fewer than four
+    images, or as few as leave four rows. Rows that reach into the padding above or below are left out.
+    """
+    step = round(1 / fraction)
+    if y.size(0) >= 4 * step:
+        return x[step // 2 :: step], y[step // 2 :: step], stride, padding, dilation
+    extent = dilation[0] * (kernel_size[0] - 1) + 1
+    first = -(-padding[0] // stride[0])
+    last = (x.size(2) + padding[0] - extent) // stride[0]
+    step = min(step, (last - first + 1) // 4)
+    if step < 2:
+        return x, y, stride, padding, dilation
+    first += (step - 1) // 2
+    # (N, C, rows, W, taps), and with the taps of each row below each other the kernel has its own row stride.
+    patches = x[:, :, first * stride[0] - padding[0] :].unfold(2, extent, step * stride[0])[
+        ..., :: dilation[0]
+    ]
+    y = y[:, :, first::step][:, :, : patches.size(2)]
+    x = patches.transpose(3, 4).flatten(2, 3)
+    return x, y, (kernel_size[0], stride[1]), (0, padding[1]), (1, dilation[1])
+
+
+@torch.no_grad()
+def estimate_variance_derivative(
+    x: Tensor,
+    y: Tensor,
+    var: Tensor,
+    fraction: float,
+    kernel_size: Pair,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+) -> Tensor:
+    """Estimate d var_j / d w_j from part of the positions.
+
+    The variance of that part has its exact derivative taken, which is then scaled by var / var of the part.
+    Thus <d var_j / d w_j, w_j> is 2 var_j as for the whole (without a bias var is quadratic in the weights):
+    what rescales a filter is corrected without error, whichever the positions.
+
+    Args:
+        x: Input of the convolution, shape (N, C_in, H, W).
+        y: Its output, shape (N, C_out, H_out, W_out).
+        var: Biased variance of ``y``, shape (C_out,).
+        fraction: Share of the positions to use, in (0, 1]: an evenly spaced part of the batch where at least
+            four images remain, else of the rows, of which four remain as well.
+        kernel_size: As in ``nn.Conv2d``, like stride, padding (zeros), dilation and groups.
+        stride: See above.
+        padding: See above.
+        dilation: See above.
+        groups: See above.
+
+    Returns:
+        Shape (C_out, C_in / groups * kh * kw), in :func:`statistics_dtype`.
+    """
+    x, y, *geometry = _evenly_spaced_part(x, y, fraction, kernel_size, stride, padding, dilation)
+    part_mean, part_var = batch_moments(y)
+    of_mean = mean_derivative(x, y.shape[2:], kernel_size, *geometry, groups)
+    of_var = variance_derivative(x, y, part_mean, part_var, of_mean, kernel_size, *geometry, groups)
+    scale = var / part_var.clamp(min=torch.finfo(var.dtype).tiny)
+    # A channel that is all but constant in the part must not blow up what rounding left of it.
+    return of_var * scale.clamp(max=1 / fraction)[:, None]

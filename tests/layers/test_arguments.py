@@ -22,6 +22,7 @@ WRONG = [
     *((MABN, {'buffer_size': value}) for value in (0, -2, 1.0)),
     *((MABN, {'warmup_iters': value}) for value in (-1, 0.5)),
     *((kind, {'r_max': value}) for kind in (MABN, BRN) for value in (0.9, float('nan'))),
+    *((CBN, {'derivative_fraction': value}) for value in (0, 1.5, '1/8', float('nan'))),
     (CBN, {'window_gradient': 1}),
     (NAIVE, {'window_gradient': True}),
     (BRN, {'d_max': -1}),

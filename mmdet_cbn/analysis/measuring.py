@@ -1,0 +1,61 @@
+"""Time and memory of functions that are to be compared."""
+
+from collections.abc import Callable, Mapping
+from itertools import accumulate
+from statistics import median
+
+import torch
+from rich.progress import track
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.benchmark import Timer
+
+MIN_SECONDS = 0.2
+
+
+def interleave(
+    functions: Mapping[str, Callable[[], object]], rounds: int, title: str
+) -> dict[str, list[float]]:
+    """Time several functions in turn, so that what slows the machine down meets all of them.
+
+    Args:
+        functions: What to time, by name. Each is called several times beforehand by the caller, if it must.
+        rounds: How often each is timed; one time is the mean of as many calls as fill ``MIN_SECONDS``.
+        title: What the progress bar says.
+
+    Returns:
+        Seconds a call for each name and round.
+    """
+    timers = {
+        name: Timer('function()', globals={'function': function}, num_threads=torch.get_num_threads())
+        for name, function in functions.items()
+    }
+    calls = {name: max(1, round(MIN_SECONDS / timer.timeit(1).mean)) for name, timer in timers.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in track(range(rounds), title):
+        for name, timer in timers.items():
+            seconds[name].append(timer.timeit(calls[name]).mean)
+    return seconds
+
+
+def ratio(seconds: Mapping[str, list[float]], name: str, reference: str) -> float:
+    """Return the median over the rounds of the ratio of two times."""
+    return median(a / b for a, b in zip(seconds[name], seconds[reference], strict=True))
+
+
+def peak_memory(function: Callable[[], object], device: torch.device) -> int:
+    """Return the bytes that torch's allocator holds at most during a call, above what it held before.
+
+    Scratch memory inside libraries (oneDNN) is not seen on the CPU.
+    """
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        function()
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        function()
+    # The public events leave out allocations inside of operators, hence the profiler's raw ones.
+    events = record.profiler.kineto_results.events()
+    changes = [event.nbytes() for event in events if event.name() == '[memory]']
+    return max(accumulate(changes, initial=0))

@@ -1,0 +1,135 @@
+"""Statistics of one batch that is spread over the processes of torch's default group."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+
+@torch.no_grad()
+def joint_moments(mean: Tensor, var: Tensor, positions: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Compute mean and variance over all processes.
+
+    Args:
+        mean: Of this process, shape (C,). Where it has no positions: anything finite.
+        var: Biased variance of this process, shape (C,).
+        positions: Number of values behind them here, 0 allowed.
+
+    Returns:
+        Joint mean and biased variance, shape (C,); the number of positions of all processes, shape (), 0 if
+        none has any (mean and variance are nan then); the share of this process in them, shape ().
+    """
+    own = torch.cat((mean, var, mean.new_full((1,), positions)))
+    gathered = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(gathered, own)
+    rows = torch.stack(gathered)
+    channels = mean.numel()
+    means, variances, counts = rows[:, :channels], rows[:, channels:-1], rows[:, -1:]
+    total = counts.sum()
+    parts = counts / total
+    joint_mean = (parts * means).sum(0)
+    joint_var = (parts * (variances + (means - joint_mean).square())).sum(0)
+    return joint_mean, joint_var, total, positions / total
+
+
+@torch.no_grad()
+def joint_derivatives(
+    mean_derivative: Tensor, variance_derivative: Tensor, mean: Tensor, joint_mean: Tensor, part: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Compute the derivatives of what :func:`joint_moments` returned.
+
+    With p and r those of one process, which has the share a of all positions:
+    d joint_mean / d w = sum(a p) and d joint_var / d w = sum(a (r + 2 (mean - joint_mean) p)).
+
+    Args:
+        mean_derivative: Shape (groups, D).
+        variance_derivative: Shape (C, D).
+        mean: Of this process, shape (C,).
+        joint_mean: Shape (C,).
+        part: Share of this process, shape ().
+
+    Returns:
+        Both, of the same shapes.
+    """
+    drift = (mean - joint_mean).reshape(mean_derivative.size(0), -1, 1) * mean_derivative[:, None]
+    own = variance_derivative + 2 * drift.reshape_as(variance_derivative)
+    packed = part * torch.cat((mean_derivative, own))
+    distributed.all_reduce(packed)
+    of_mean, of_var = packed.split((mean_derivative.size(0), own.size(0)))
+    return of_mean, of_var
+
+
+class _JointNormalize(torch.autograd.Function):
+    """As ``_Normalize``, with S and D summed over the processes, M positions in all of them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        mean: Tensor,
+        var: Tensor,
+        share: Tensor,
+        total: Tensor,
+        eps: float,
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight, mean, var, share, total)
+        ctx.eps = eps
+        return F.batch_norm(x, mean, var, weight, bias, eps=eps) if x.numel() else torch.empty_like(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, var, share, total = ctx.saved_tensors
+        invstd = torch.rsqrt(var + ctx.eps)
+        if x.numel():
+            _, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
+                grad, x, weight, None, None, mean, invstd, True, ctx.eps, [False, True, True]
+            )
+        else:
+            grad_weight, grad_bias = torch.zeros_like(mean), torch.zeros_like(mean)
+        sums = torch.stack((grad_weight, grad_bias))
+        distributed.all_reduce(sums)
+        direct = weight * invstd
+        of_var, of_mean = -sums * direct * share / total
+        slope = of_var * invstd
+        grad_x = grad * direct[:, None, None].to(grad.dtype)
+        grad_x.addcmul_(x, slope[:, None, None].to(grad.dtype))
+        grad_x.add_((of_mean - slope * mean)[:, None, None].to(grad.dtype))
+        # What reaches mean and var themselves is summed over the processes with the weights' gradients.
+        grad_mean = -direct * grad_bias
+        grad_var = -0.5 * direct * invstd * grad_weight
+        return grad_x, grad_weight, grad_bias, grad_mean, grad_var, None, None, None
+
+
+def joint_normalize(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    eps: float,
+    share: Tensor,
+    total: Tensor,
+) -> Tensor:
+    """Normalize this process's part of a batch; all processes take part in the backward pass.
+
+    Args:
+        x: Shape (N, C, H, W), empty ones included.
+        weight: Scale of shape (C,), or None for 1.
+        bias: Offset of shape (C,), or None for 0.
+        mean: Shape (C,), see :func:`ops.normalize`.
+        var: Shape (C,).
+        eps: Added to the variance.
+        share: Weight with which the joint statistics of the batch entered ``mean`` and ``var``, shape ().
+        total: Positions of all processes, shape ().
+
+    Returns:
+        Shape, type and memory format of ``x``. First derivatives only.
+    """
+    weight = torch.ones_like(mean) if weight is None else weight.to(mean.dtype)
+    bias = torch.zeros_like(mean) if bias is None else bias.to(mean.dtype)
+    return _JointNormalize.apply(x, weight, bias, mean, var, share, total, eps)

@@ -1,0 +1,99 @@
+"""Time the norms in training and inference, and measure their memory, beside BN."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+import torch
+
+from mmdet_cbn.analysis.benchmark_tables import plot, to_markdown
+from mmdet_cbn.analysis.layer_benchmark import CASES, Setting, benchmark_case
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = ROOT / 'configs/cbn/mask-rcnn_r50_fpn_4conv1fc_cbn_4xb4-1x_coco.py'
+DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+
+
+def parse_args() -> Namespace:
+    """Read the command line."""
+    parser = ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest='command', required=True)
+    layers = commands.add_parser('layers', help='convolution + norm + ReLU at the sizes of detectors')
+    model = commands.add_parser('model', help='a training step of Mask R-CNN R-50-FPN 4conv1fc')
+    for command, rounds in ((layers, 15), (model, 7)):
+        command.add_argument('--device', choices=CASES, default='cpu')
+        command.add_argument('--dtype', choices=DTYPES, default='float32', help='half types: autocast')
+        command.add_argument('--channels-last', action='store_true')
+        command.add_argument('--rounds', type=int, default=rounds, help='interleaved runs of each norm')
+        command.add_argument('--json', type=Path, metavar='FILE', help='write the figures')
+        command.add_argument('--plot', type=Path, metavar='FILE.png', help='draw the training times')
+    model.add_argument('--config', type=Path, default=CONFIG, help='a two-stage detector')
+    model.add_argument('--images', type=int, default=2, help='images in a batch')
+    model.add_argument('--size', type=int, nargs=2, default=(320, 512), metavar=('HEIGHT', 'WIDTH'))
+    args = parser.parse_args()
+    if args.rounds < 1:
+        parser.error(f'--rounds {args.rounds}: at least 1 is needed')
+    if args.plot and args.plot.suffix != '.png':
+        parser.error(f'--plot {args.plot}: the name has to end in .png')
+    args.device = torch.device(args.device)
+    if args.device.type == 'cuda' and not torch.cuda.is_available():
+        parser.error('--device cuda: torch sees no GPU here')
+    return args
+
+
+def measure(args: Namespace) -> list[dict[str, str | float | None]]:
+    """Run what the command line asks for."""
+    memory_format = torch.channels_last if args.channels_last else torch.contiguous_format
+    setting = Setting(args.device, DTYPES[args.dtype], memory_format)
+    if args.command == 'layers':
+        cases = CASES[args.device.type]
+        return [result.row() for case in cases for result in benchmark_case(case, setting, args.rounds)]
+    from mmdet_cbn.analysis.model_benchmark import benchmark_model  # mmdet takes seconds to import
+
+    results = benchmark_model(args.config, setting, args.rounds, args.images, tuple(args.size))
+    return [result.row() for result in results]
+
+
+def machine(device: torch.device) -> str:
+    """Name the processor and the versions."""
+    if device.type == 'cuda':
+        name = torch.cuda.get_device_name(device)
+    else:
+        lines = Path('/proc/cpuinfo').read_text().splitlines() if Path('/proc/cpuinfo').exists() else []
+        names = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
+        name = f'{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads'
+    return f'{name}, torch {torch.__version__}'
+
+
+def process_group(device: torch.device) -> None:
+    """Give SyncBN, which works on GPUs alone, a group of one process."""
+    if device.type == 'cuda':
+        store = torch.distributed.HashStore()
+        torch.distributed.init_process_group('nccl', store=store, rank=0, world_size=1)
+
+
+def main() -> None:
+    """Measure, print, and write what was asked for."""
+    args = parse_args()
+    process_group(args.device)
+    rows = measure(args)
+    where = machine(args.device)
+    print(f'{where}, {args.dtype}{", channels_last" if args.channels_last else ""}\n')
+    print(to_markdown(rows))
+    if args.json:
+        record = {'machine': where, 'command': sys.argv[1:], 'results': rows}
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(record, indent=1) + '\n')
+    if args.plot:
+        args.plot.parent.mkdir(parents=True, exist_ok=True)
+        plot(rows, args.plot, title=where)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == '__main__':
+    main()
