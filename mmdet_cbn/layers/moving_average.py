@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..ops import batch_moments, moving_average_normalize
+from ..ops import mean_of_squares, moving_average_normalize
 from .arguments import check_integer, check_number
 from .stateful_batch_norm import StatefulBatchNorm2d
 
@@ -93,8 +93,7 @@ class MovingAverageBatchNorm2d(StatefulBatchNorm2d, _BatchNorm):
     def _advance(self, x: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
         self._require_running_statistics()
         with torch.no_grad():
-            mean, var = batch_moments(x)
-            chi2_batch = var + mean.square()
+            chi2_batch = mean_of_squares(x)
             t = self.iterations + 1
             row = (t % self.buffer_size).reshape(1)
             averaging = (t > self.buffer_size) & (t >= self.warmup_iters)

@@ -14,6 +14,7 @@ class _Call:
     def __init__(self, shape: torch.Size, constants: tuple[Any, ...]) -> None:
         self.shape = shape
         self.constants = constants
+        self.repeated = False
 
 
 class Repetition:
@@ -32,7 +33,9 @@ class Repetition:
     def constants(self, x: Tensor, compute: Callable[[Tensor], tuple[Any, ...]]) -> tuple[Any, ...]:
         """Return those of the first pass where this is a repetition, else ``compute(x)``.
 
-        A head that is shared by FPN levels has several calls in an iteration: they differ in their shapes.
+        A head that is shared by FPN levels has several calls in an iteration: they differ in their shapes,
+        which serves the kind with ``use_reentrant=False``. In the other kind each repetition would see what
+        the one before it added.
 
         Raises:
             RuntimeError: Several calls of the layer may be the one that is repeated.
@@ -43,15 +46,20 @@ class Repetition:
         if torch._C._current_graph_task_id() == -1:  # not inside of a backward pass
             return compute(x)
         calls = [call for call in self._living() if call.shape == x.shape]
-        if self._without_grad and not calls:
+        # A graph that somebody keeps outlives its backward pass, and may have another one.
+        calls = [call for call in calls if not call.repeated] or calls
+        if self._without_grad + len(calls) != 1:
+            raise RuntimeError(
+                f'activation checkpointing repeats a call of {type(compute.__self__).__name__} with an input '
+                f'of shape {tuple(x.shape)}, and which of {self._without_grad + len(calls)} calls it is cannot '
+                'be told. Checkpoint with use_reentrant=False what runs several times an iteration, for '
+                'inputs that differ in shape; leave other such layers out of checkpoints; and call '
+                'model.train() after forward passes without gradients in training mode.'
+            )
+        if self._without_grad:
             self._without_grad -= 1
             return compute(x)
-        if self._without_grad or len(calls) != 1:
-            raise RuntimeError(
-                f'activation checkpointing repeats one of {len(calls) + self._without_grad} calls of a layer '
-                f'with an input of shape {tuple(x.shape)}, and which one cannot be told; use '
-                'use_reentrant=True for all of them, or no checkpointing for this layer'
-            )
+        calls[0].repeated = True
         return calls[0].constants
 
     def remember(self, output: Tensor, constants: tuple[Any, ...]) -> None:

@@ -24,8 +24,8 @@ class StatefulBatchNorm2d(_BatchNorm):
     The public classes name ``_BatchNorm`` as a base once more, because MMEngine's ``init_cfg`` looks at
     direct bases only.
 
-    What it does not do: share anything between processes. ``SyncBatchNorm.convert_sync_batchnorm``
-    replaces it like any other ``_BatchNorm``.
+    What it does not do: become a SyncBN by ``SyncBatchNorm.convert_sync_batchnorm`` or MMEngine's ``sync_bn``,
+    which replace any other ``_BatchNorm`` without a word.
 
     Attributes:
         iterations: Buffer, int64, shape (): training forwards with gradients, empty ones not counted (by
@@ -73,6 +73,12 @@ class StatefulBatchNorm2d(_BatchNorm):
                 training=self.running_mean is None,
                 eps=self.eps,
             )
+        return self._train_on(x)
+
+    # What the layer counts and remembers on the host would be compiled anew in each iteration.
+    # torch.compiler.disable does the same, but takes a second for imports as soon as it decorates.
+    @torch._disable_dynamo
+    def _train_on(self, x: Tensor) -> Tensor:
         if self._passes_on(x):
             return self._empty_output(x)
         # Autocast would run the small products of the statistics in half precision.
@@ -94,6 +100,15 @@ class StatefulBatchNorm2d(_BatchNorm):
         """Set the mode, which ends a pass like ``torch.optim.swa_utils.update_bn``."""
         self._repetition.reset()
         return super().train(mode)
+
+    @property
+    def qconfig(self) -> None:
+        """Raise RuntimeError: the conversions to SyncBN ask for this attribute, and nothing here has it."""
+        raise RuntimeError(
+            f'{type(self).__name__} is about to be replaced by SyncBN (convert_sync_batchnorm of torch or '
+            "MMEngine, sync_bn='torch' or 'mmcv' in a config): it would no longer be the layer that the config "
+            'names. Leave the conversion out; CBN and NaiveCBN synchronize themselves with sync=True.'
+        )
 
     def _passes_on(self, x: Tensor) -> bool:
         return x.numel() == 0

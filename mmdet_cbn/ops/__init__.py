@@ -2,7 +2,7 @@
 
 from .compensation import compensate, pool, pooled_derivatives, project
 from .derivatives import estimate_variance_derivative, mean_derivative, variance_derivative
-from .moments import batch_moments, statistics_dtype
+from .moments import batch_moments, mean_of_squares, statistics_dtype
 from .moving_average import moving_average_normalize
 from .normalization import normalize
 from .synchronization import joint_derivatives, joint_moments, joint_normalize
@@ -15,6 +15,7 @@ __all__ = [
     'joint_moments',
     'joint_normalize',
     'mean_derivative',
+    'mean_of_squares',
     'moving_average_normalize',
     'normalize',
     'pool',

@@ -5,6 +5,8 @@ have one row a channel (CBN, arXiv 2002.05712, section 3.2). A bias needs no ent
 itself to the mean and leaves the variance alone.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import batch_norm
@@ -95,20 +97,28 @@ def variance_derivative(
     Returns:
         Shape (C_out, C_in / groups * kh * kw), in :func:`statistics_dtype`.
     """
-    positions = y.numel() // y.size(1)
-    weight_shape = (y.size(1), x.size(1) // groups, *kernel_size)
-    geometry = {'stride': stride, 'padding': padding, 'dilation': dilation, 'groups': groups}
-    x = x.to(y.dtype)  # under autocast the convolution converted its input itself
     if y.dtype != mean.dtype:
-        # Half precision: a sum over 100,000 positions overflows float16, and bfloat16 has no digits left for
-        # the difference below. So centre and scale before the product; ``eps`` cancels.
-        eps, root = 1e-12, positions**0.5
-        scaled = batch_norm(y, mean, var, torch.full_like(mean, 1 / root), torch.zeros_like(mean), eps=eps)
-        product = conv2d_weight(x, weight_shape, scaled, **geometry).flatten(1).to(mean.dtype)
-        return product * (2 / root * (var + eps).sqrt())[:, None]
-    product = conv2d_weight(x, weight_shape, y, **geometry).flatten(1).to(mean.dtype)
+        # A sum over 100,000 positions overflows float16, and bfloat16 has no digits left for a difference.
+        return _covariance(x, y, mean, var, kernel_size, stride, padding, dilation, groups)
+    product = _correlation(x, y, kernel_size, stride, padding, dilation, groups)
     drift = mean.reshape(groups, -1, 1) * mean_derivative[:, None]
-    return product.mul_(2 / positions).sub_(drift.reshape_as(product), alpha=2)
+    return product.mul_(2 * y.size(1) / y.numel()).sub_(drift.reshape_as(product), alpha=2)
+
+
+def _correlation(
+    x: Tensor, y: Tensor, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> Tensor:
+    """Return the sum over positions of y_j * patch, shape (C_out, D): a weight-gradient."""
+    weight_shape = (y.size(1), x.size(1) // groups, *kernel_size)
+    x = x.to(y.dtype)  # under autocast the convolution converted its input itself
+    return conv2d_weight(x, weight_shape, y, stride, padding, dilation, groups).flatten(1)
+
+
+def _covariance(x: Tensor, y: Tensor, mean: Tensor, var: Tensor, *geometry: Any) -> Tensor:
+    """Return 2 / M * sum over positions of (y_j - mean_j) * patch, centred and scaled before the product."""
+    eps, root = 1e-12, (y.numel() // y.size(1)) ** 0.5  # eps cancels
+    scaled = batch_norm(y, mean, var, torch.full_like(mean, 1 / root), torch.zeros_like(mean), eps=eps)
+    return _correlation(x, scaled, *geometry).to(mean.dtype) * (2 / root * (var + eps).sqrt())[:, None]
 
 
 def _evenly_spaced_part(
@@ -116,25 +126,24 @@ def _evenly_spaced_part(
 ) -> tuple[Tensor, Tensor, Pair, Pair, Pair]:
     """Return part of the outputs with the inputs they read: those, and stride, padding, dilation for them.
 
-    Every n-th image with n = round(1 / fraction), or every n-th row where that would leave fewer than four
-    images, or as few as leave four rows. Rows that reach into the padding above or below are left out.
+    Every n-th image with n = round(1 / fraction), but at least four images, or every n-th row, but at least
+    three: whichever leaves fewer positions. Rows that reach into the padding above or below are left out.
     """
     step = round(1 / fraction)
-    if y.size(0) >= 4 * step:
-        return x[step // 2 :: step], y[step // 2 :: step], stride, padding, dilation
+    of_images = min(step, y.size(0) // 4)
     extent = dilation[0] * (kernel_size[0] - 1) + 1
     first = -(-padding[0] // stride[0])
     last = (x.size(2) + padding[0] - extent) // stride[0]
-    step = min(step, (last - first + 1) // 4)
-    if step < 2:
-        return x, y, stride, padding, dilation
+    of_rows = min(step, (last - first + 1) // 3)
+    if of_images >= of_rows:
+        step = max(of_images, 1)
+        return x[step // 2 :: step], y[step // 2 :: step], stride, padding, dilation
+    step = of_rows
     first += (step - 1) // 2
-    # (N, C, rows, W, taps), and with the taps of each row below each other the kernel has its own row stride.
-    patches = x[:, :, first * stride[0] - padding[0] :].unfold(2, extent, step * stride[0])[
-        ..., :: dilation[0]
-    ]
-    y = y[:, :, first::step][:, :, : patches.size(2)]
-    x = patches.transpose(3, 4).flatten(2, 3)
+    top = first * stride[0] - padding[0]
+    taps = x[:, :, top:].unfold(2, extent, step * stride[0])[..., :: dilation[0]]  # (N, C, rows, W, taps)
+    y = y[:, :, first::step][:, :, : taps.size(2)]
+    x = taps.transpose(3, 4).flatten(2, 3)  # the taps of each row below each other, row after row
     return x, y, (kernel_size[0], stride[1]), (0, padding[1]), (1, dilation[1])
 
 
@@ -160,8 +169,8 @@ def estimate_variance_derivative(
         x: Input of the convolution, shape (N, C_in, H, W).
         y: Its output, shape (N, C_out, H_out, W_out).
         var: Biased variance of ``y``, shape (C_out,).
-        fraction: Share of the positions to use, in (0, 1]: an evenly spaced part of the batch where at least
-            four images remain, else of the rows, of which four remain as well.
+        fraction: Share of the positions to use, in (0, 1]: an evenly spaced part of the batch, at least four
+            images, or of the rows, at least three. Where both are fewer, all positions.
         kernel_size: As in ``nn.Conv2d``, like stride, padding (zeros), dilation and groups.
         stride: See above.
         padding: See above.
@@ -172,9 +181,9 @@ def estimate_variance_derivative(
         Shape (C_out, C_in / groups * kh * kw), in :func:`statistics_dtype`.
     """
     x, y, *geometry = _evenly_spaced_part(x, y, fraction, kernel_size, stride, padding, dilation)
-    part_mean, part_var = batch_moments(y)
-    of_mean = mean_derivative(x, y.shape[2:], kernel_size, *geometry, groups)
-    of_var = variance_derivative(x, y, part_mean, part_var, of_mean, kernel_size, *geometry, groups)
+    y = y.contiguous()
+    mean, part_var = batch_moments(y)
     scale = var / part_var.clamp(min=torch.finfo(var.dtype).tiny)
     # A channel that is all but constant in the part must not blow up what rounding left of it.
-    return of_var * scale.clamp(max=1 / fraction)[:, None]
+    scale = scale.clamp(max=1 / fraction)[:, None]
+    return scale * _covariance(x, y, mean, part_var, kernel_size, *geometry, groups)

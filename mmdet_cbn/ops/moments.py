@@ -27,3 +27,23 @@ def batch_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     if x.numel() == 0:
         return unused[0], unused[1]
     return torch.batch_norm_update_stats(x, unused[0], unused[1], 0.0)
+
+
+@torch.no_grad()
+def mean_of_squares(x: Tensor) -> Tensor:
+    """Compute the mean of squares per channel.
+
+    Args:
+        x: Activations of shape (N, C, H, W), N * H * W >= 1, any floating type and memory format.
+
+    Returns:
+        Shape (C,), in :func:`statistics_dtype`.
+    """
+    zeros = x.new_zeros(x.size(1), dtype=statistics_dtype(x))
+    ones = torch.ones_like(zeros)
+    # The weight's gradient of a batch norm with mean 0 and deviation 1 is the sum of grad * x: one pass
+    # that accumulates in the statistics' type, and several times as fast as a norm over these axes.
+    _, squares, _ = torch.ops.aten.native_batch_norm_backward(
+        x, x, ones, None, None, zeros, ones, True, 0.0, [False, True, False]
+    )
+    return squares / (x.numel() // x.size(1))

@@ -1,0 +1,108 @@
+"""What the norm layers of one process remember apart from those of the others."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from .cross_iteration import CrossIterationBatchNorm2d, NaiveCrossIterationBatchNorm2d
+from .pairing import pair_conv_norm
+from .stateful_batch_norm import StatefulBatchNorm2d
+from .window import Window
+
+State = dict[str, dict[str, Any]]
+
+
+def local_state(model: nn.Module) -> State:
+    """Collect what a checkpoint does not hold of the layers of this package.
+
+    That is the window of the cross-iteration layers, and in processes other than the one that writes the
+    checkpoint also the buffers of all layers. With a checkpoint of the same moment it makes a resumed
+    training go on exactly as if it had not been interrupted.
+
+    Args:
+        model: Any module.
+
+    Returns:
+        For the name of each layer its ``type``, its ``tensors`` (buffers, and parameters to be recognized
+        by) and its ``window`` (None where it has none). As in a state dict, these are the layer's own
+        tensors, not copies. ``torch.load`` reads them with ``weights_only=True``.
+    """
+    return {
+        name: {
+            'type': type(norm).__name__,
+            'tensors': dict(norm.state_dict()),
+            'window': _window_state(norm),
+        }
+        for name, norm in _norms(model)
+    }
+
+
+def load_local_state(model: nn.Module, state: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Give the layers back what :func:`local_state` collected, after their checkpoint was loaded.
+
+    A layer takes only what belongs to it: saved by the same type with the same gamma and beta. What does
+    not is left: the window starts empty and refills, the buffers stay as they are.
+
+    Args:
+        model: In training it must be paired, or to be paired by :func:`pair_conv_norm`.
+        state: From :func:`local_state`; empty if there is none.
+
+    Returns:
+        For the name of each layer that had to leave something, why.
+    """
+    pairs = pair_conv_norm(model)
+    reasons = {}
+    for name, norm in _norms(model):
+        conv = model.get_submodule(pairs[name]) if name in pairs else None
+        reasons[name] = _load(norm, state.get(name), conv)
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def forget_window(norm: nn.Module) -> None:
+    """Let the window of a layer start empty, where it has one."""
+    if isinstance(norm, CrossIterationBatchNorm2d | NaiveCrossIterationBatchNorm2d):
+        norm.window = None
+
+
+def _norms(model: nn.Module) -> Iterator[tuple[str, StatefulBatchNorm2d]]:
+    return ((name, m) for name, m in model.named_modules() if isinstance(m, StatefulBatchNorm2d))
+
+
+def _window_state(norm: StatefulBatchNorm2d) -> dict[str, Any] | None:
+    window = getattr(norm, 'window', None)
+    return None if window is None else dict(vars(window))
+
+
+def _load(norm: StatefulBatchNorm2d, saved: Mapping[str, Any] | None, conv: nn.Conv2d | None) -> str | None:
+    """Load a layer; return why something was left."""
+    forget_window(norm)
+    if saved is None:
+        return 'nothing was saved of it'
+    if saved['type'] != type(norm).__name__:
+        return f'it was saved by {saved["type"]}, the layer is {type(norm).__name__}'
+    tensors, own = saved['tensors'], norm.state_dict()
+    if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in own.items()}:
+        return 'it was saved by a layer of another size'
+    if not all(torch.equal(tensors[name], value.cpu()) for name, value in norm.named_parameters()):
+        return 'it was saved with other weights'
+    norm.load_state_dict(tensors)
+    if saved['window'] is None:
+        return None
+    window = _make_window(saved['window'], norm.iterations.device)
+    weight = None if conv is None else conv.weight.flatten(1)
+    if window.rows != norm.window_size:
+        return f'it was saved with window_size={window.rows}, the layer has window_size={norm.window_size}'
+    if not window.matches(norm.window_size, window.mean[:, 0], weight):
+        return 'its window was saved for another convolution'
+    norm.window = window
+    return None
+
+
+def _make_window(saved: Mapping[str, Any], device: torch.device) -> Window:
+    window = Window(saved['rows'], saved['mean'][:, 0])
+    for name, value in saved.items():
+        setattr(window, name, value)
+    window.apply(lambda tensor: tensor.to(device, copy=True))
+    return window
