@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from mmdet_cbn.checkpoints import CheckpointError, convert_checkpoint
+from mmdet_cbn.launch.explanations import explain_file
 
 
 def main() -> int:
@@ -19,8 +20,11 @@ def main() -> int:
     args = parser.parse_args()
     try:
         convert_checkpoint(args.src, args.dst)
-    except (CheckpointError, OSError) as error:
+    except CheckpointError as error:
         print(f'error: {error}', file=sys.stderr)
+        return 1
+    except (OSError, RuntimeError) as error:
+        print(f'error: {explain_file(error, args.dst)}', file=sys.stderr)
         return 1
     print(f'wrote {args.dst}')
     return 0

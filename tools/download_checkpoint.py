@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmdet_cbn.checkpoints import CATALOGUE, CheckpointError, convert_checkpoint
 from mmdet_cbn.checkpoints.download import download_checkpoint
+from mmdet_cbn.launch.explanations import explain_file
 
 
 def parse_args() -> argparse.Namespace:
@@ -54,8 +55,11 @@ def main() -> int:
         return 0
     try:
         fetch(args.name, args.dest, args.convert)
-    except (CheckpointError, OSError) as error:
+    except CheckpointError as error:
         print(f'error: {error}', file=sys.stderr)
+        return 1
+    except (OSError, RuntimeError) as error:
+        print(f'error: {explain_file(error, args.dest)}', file=sys.stderr)
         return 1
     return 0
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from mmdet_cbn.analysis.curves import plot_curves
 from mmdet_cbn.analysis.entries import Entry, ReportError, read_entry
 from mmdet_cbn.analysis.report import label_entries, to_csv, to_markdown
+from mmdet_cbn.launch.explanations import explain_file
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 FORMATS = {'md': to_markdown, 'csv': to_csv}
@@ -38,6 +39,9 @@ def write(path: Path, fill: Callable[[Path], object]) -> None:
     try:
         fill(partial)
         partial.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # not the temporary name, which is gone
+        raise
     finally:
         partial.unlink(missing_ok=True)
     print(f'wrote {path}', file=sys.stderr)
@@ -66,8 +70,10 @@ def main() -> None:
             write(args.out, lambda partial: partial.write_text(text))
         else:
             print(text, end='')
-    except (ReportError, OSError) as error:
+    except ReportError as error:
         sys.exit(f'error: {error}')
+    except OSError as error:
+        sys.exit(f'error: {explain_file(error)}')
 
 
 if __name__ == '__main__':

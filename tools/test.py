@@ -8,12 +8,14 @@ from mmengine.config import Config
 from mmdet_cbn.launch import (
     LaunchError,
     add_common_arguments,
-    check_data,
-    check_devices,
-    leave,
+    check_run,
     load_config,
+    one_message,
     start_processes,
+    write_whole_files,
 )
+
+SECTIONS = ('model', 'test_dataloader', 'test_cfg', 'test_evaluator')
 
 
 def parse_arguments() -> Namespace:
@@ -34,12 +36,14 @@ def apply_options(cfg: Config, args: Namespace) -> None:
         LaunchError: An option that this config does not allow.
     """
     if not args.checkpoint.startswith(('http://', 'https://')) and not Path(args.checkpoint).is_file():
-        raise LaunchError(f'there is no checkpoint {args.checkpoint}')
+        raise LaunchError(
+            f'there is no checkpoint {args.checkpoint}; training writes them to work_dirs/NAME OF THE CONFIG'
+        )
     cfg.load_from = args.checkpoint
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         raise LaunchError(f'--out {args.out}: the name has to end in .pkl or .pickle')
     if args.show_dir:
-        if 'visualization' not in cfg.get('default_hooks', {}):
+        if not (cfg.get('default_hooks') or {}).get('visualization'):
             raise LaunchError('--show-dir needs default_hooks.visualization in the config')
         cfg.default_hooks.visualization.update(draw=True, test_out_dir=args.show_dir)
 
@@ -47,24 +51,25 @@ def apply_options(cfg: Config, args: Namespace) -> None:
 def main() -> None:
     """Check everything that can be checked, then evaluate."""
     args = parse_arguments()
-    try:
-        cfg = load_config(args)
+    with one_message():
+        cfg = load_config(args, SECTIONS)
         apply_options(cfg, args)
-        check_devices(cfg)
-        check_data(cfg, ['test'])
-    except LaunchError as error:
-        leave(error)
-    if args.check:
-        return
+        check_run(cfg, training=False)
+        if not args.check:
+            run(cfg, args.out)
 
+
+def run(cfg: Config, out: str | None) -> None:
+    """Evaluate, and write the predictions if they are asked for."""
     from mmdet.evaluation import DumpDetResults
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
 
     start_processes(cfg)
+    write_whole_files()
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    if args.out:
-        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
+    if out:
+        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=out))
     runner.test()
 
 

@@ -7,12 +7,14 @@ from mmengine.config import Config
 from mmdet_cbn.launch import (
     LaunchError,
     add_common_arguments,
-    check_data,
-    check_devices,
-    leave,
+    check_run,
     load_config,
+    one_message,
     start_processes,
+    write_whole_files,
 )
+
+SECTIONS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 
 
 def parse_arguments() -> Namespace:
@@ -63,20 +65,21 @@ def apply_options(cfg: Config, args: Namespace) -> None:
 def main() -> None:
     """Check everything that can be checked, then train."""
     args = parse_arguments()
-    try:
-        cfg = load_config(args)
+    with one_message():
+        cfg = load_config(args, SECTIONS)
         apply_options(cfg, args)
-        check_devices(cfg)
-        check_data(cfg, ['train', 'val'])
-    except LaunchError as error:
-        leave(error)
-    if args.check:
-        return
+        check_run(cfg, training=True)
+        if not args.check:
+            run(cfg)
 
+
+def run(cfg: Config) -> None:
+    """Train."""
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
 
     start_processes(cfg)
+    write_whole_files()
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.train()
 

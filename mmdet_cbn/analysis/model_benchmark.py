@@ -119,7 +119,8 @@ def _model(config: Path, name: str, setting: Setting) -> nn.Module:
         cfg.neck,
         *(cfg.roi_head[head] for head in ('bbox_head', 'mask_head') if head in cfg.roi_head),
     ):
-        part.update(parts)
+        for key, value in parts.items():
+            part[key] = value  # update() would merge it with the config's own norm
     torch.manual_seed(0)
     model = MODELS.build(cfg)
     model.init_weights()
@@ -134,6 +135,7 @@ def _training_step(
         images,
         image_shapes=[(3, *size)] * images,
         num_items=[10] * images,
+        num_classes=model.roi_head.bbox_head.num_classes,
         with_mask=True,
         device=str(setting.device),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,10 @@ def write_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f'.{path.name}.{os.getpid()}')
+    content = BytesIO()  # torch reports a full disk as a RuntimeError without the file's name
+    torch.save(checkpoint, content)
     try:
-        torch.save(checkpoint, partial)
+        partial.write_bytes(content.getbuffer())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -1,13 +1,22 @@
-"""Checks before anything is built: the data that a config names, and the devices it would run on."""
+"""Checks before anything is written: data, model, checkpoints, devices and the work folder of a config."""
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from inspect import isclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
+from torch import nn
 
-from .errors import LaunchError
+from .annotations import check_annotations
+from .checkpoints import check_checkpoints
+from .errors import LaunchError, is_first_process
+from .model import check_classes, check_model
+from .registries import find_type
 
 COCO_REMEDY = """\
 COCO 2017 comes as train2017.zip, val2017.zip and annotations_trainval2017.zip from
@@ -20,6 +29,65 @@ The shapes data set is generated, by tools/quickstart.sh or by: python -m mmdet_
 OTHER_REMEDY = """\
 Set the folders to where the data is, e.g. with
 --cfg-options train_dataloader.dataset.data_root=... train_dataloader.dataset.ann_file=..."""
+
+
+def check_run(cfg: Config, training: bool) -> None:
+    """Check all that can be checked without writing anything, in the first process of each machine.
+
+    Args:
+        cfg: A whole config with ``launcher`` and ``work_dir`` set.
+        training: Whether to train, with validation; else to test.
+
+    Raises:
+        LaunchError: The run cannot do what the config says.
+    """
+    check_devices(cfg)
+    if not is_first_process():
+        return
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    splits = ['train', 'val'] if training else ['test']
+    check_work_dir(cfg['work_dir'])
+    check_data(cfg, splits)
+    model = check_model(cfg, training)
+    check_checkpoints(cfg, model, training)
+    check_content(cfg, splits, model)
+
+
+def check_work_dir(work_dir: str) -> None:
+    """Check that the work folder is there or can be made.
+
+    Raises:
+        LaunchError: A file is in its place, or it cannot be written.
+    """
+    there = Path(work_dir).absolute()
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir():
+        raise LaunchError(f'--work-dir {work_dir}: {there} is a file; give the name of a folder')
+    if not os.access(there, os.W_OK):
+        raise LaunchError(f'--work-dir {work_dir}: {there} may not be written to; give another folder')
+
+
+def check_content(cfg: Mapping[str, Any], splits: Iterable[str], model: nn.Module) -> None:
+    """Check what the COCO data sets of a config contain: see :func:`check_annotations`.
+
+    Args:
+        cfg: A whole config whose files exist.
+        splits: Which of 'train', 'val' and 'test' are going to be used.
+        model: Its heads must have as many classes.
+
+    Raises:
+        LaunchError: A data set is of an unknown type, or its annotations or images are wrong.
+    """
+    checked = []
+    for split in splits:
+        for dataset in _datasets(cfg.get(f'{split}_dataloader')):
+            arguments = _annotations(dataset, split)
+            if arguments and arguments not in checked:
+                checked.append(arguments)
+                check_annotations(**arguments)
+                if arguments['classes']:
+                    check_classes(model, arguments['classes'])
 
 
 def check_data(cfg: Mapping[str, Any], splits: Iterable[str]) -> None:
@@ -96,6 +164,46 @@ def _paths(node: Any) -> Iterator[str]:
     elif isinstance(node, list | tuple):
         for value in node:
             yield from _paths(value)
+
+
+def _datasets(node: Any) -> Iterator[Mapping[str, Any]]:
+    """Find the data sets of a data loader inside of their wrappers."""
+    if isinstance(node, Mapping):
+        if node.get('ann_file') and 'type' in node and not node.get('backend_args'):
+            yield node
+        for value in node.values():
+            yield from _datasets(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from _datasets(value)
+
+
+def _annotations(dataset: Mapping[str, Any], split: str) -> dict[str, Any] | None:
+    """Return the arguments of :func:`check_annotations`; None for data that are not COCO's, or far away."""
+    from mmdet.datasets import CocoDataset
+
+    found = find_type(DATASETS, dataset['type'], f'{split}_dataloader.dataset', ['CocoDataset'])
+    root = dataset.get('data_root') or ''
+    path = os.path.join(root, dataset['ann_file'])
+    if not (isclass(found) and issubclass(found, CocoDataset)) or '://' in path:
+        return None
+    prefix = (dataset.get('data_prefix') or {}).get('img')
+    classes = (dataset.get('metainfo') or {}).get('classes', found.METAINFO.get('classes'))
+    return {
+        'path': path,
+        'folder': os.path.join(root, prefix) if isinstance(prefix, str) else None,
+        'classes': None if isinstance(classes, str) else classes,
+        'masks': any(step.get('with_mask') for step in _steps(dataset.get('pipeline') or ())),
+        'annotated': split != 'test',
+    }
+
+
+def _steps(pipeline: Sequence[Any]) -> Iterator[Mapping[str, Any]]:
+    for step in pipeline:
+        if isinstance(step, Mapping):
+            yield step
+            if isinstance(step.get('transforms'), list | tuple):
+                yield from _steps(step['transforms'])
 
 
 def _is_there(path: str) -> bool:

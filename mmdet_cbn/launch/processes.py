@@ -7,6 +7,16 @@ import torch
 from mmengine.config import Config
 from torch import distributed
 
+from .errors import LaunchError
+
+# What each launcher tells its processes.
+VARIABLES = {
+    'none': (),
+    'pytorch': ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'),
+    'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'),
+    'mpi': (),
+}
+
 
 def start_processes(cfg: Config) -> None:
     """Join the processes with gloo on a machine without GPUs; leave it to MMEngine where there are any.
@@ -16,7 +26,17 @@ def start_processes(cfg: Config) -> None:
 
     Args:
         cfg: A config with ``launcher`` set. On the CPU, a ``model_wrapper_cfg`` is set in it.
+
+    Raises:
+        LaunchError: The launcher did not start this process.
     """
+    lacking = [name for name in VARIABLES[cfg.launcher] if name not in os.environ]
+    if lacking:
+        raise LaunchError(
+            f'--launcher {cfg.launcher}: the environment has no {", ".join(lacking)}; start the processes '
+            f'with tools/{"slurm" if cfg.launcher == "slurm" else "dist"}_train.sh or _test.sh, or leave the '
+            'option out'
+        )
     if cfg.launcher == 'mpi':  # MMEngine looks for LOCAL_RANK, which mpirun calls otherwise
         os.environ.setdefault('LOCAL_RANK', os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', '0'))
     if cfg.launcher == 'none' or torch.cuda.is_available():

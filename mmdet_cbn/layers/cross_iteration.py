@@ -201,8 +201,7 @@ class CrossIterationBatchNorm2d(_CrossIterationBatchNorm2d, _BatchNorm):
     Unusual inputs: an empty batch passes through and changes nothing. Statistics with inf or nan enter
     neither the window nor the running statistics. A training-mode forward under ``torch.no_grad`` uses
     the window without adding to it (and moves the running statistics, as BN does). Second derivatives are
-    not supported. Of activation checkpointing the reentrant kind is (MMDetection's ``with_cp``): with
-    ``use_reentrant=False`` the recomputation would enter the window a second time.
+    not supported. Activation checkpointing of both kinds adds each iteration once (:mod:`.repetition`).
 
     Args:
         num_features: Channels C of the input (N, C, H, W).

@@ -25,9 +25,11 @@ def pair_conv_norm(model: nn.Module) -> dict[str, str]:
 
     Raises:
         ValueError: A layer has no convolution before it, or one of another size.
-        TypeError: Its convolution is not a ``nn.Conv2d``, or a subclass whose weight in use is unknown
-            (see :func:`effective_weight`).
+        TypeError: ``model`` is no module, or a layer's convolution is not a ``nn.Conv2d``, or a subclass
+            whose weight in use is unknown (see :func:`effective_weight`).
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f'model must be a torch.nn.Module, got {model!r}')
     pairs = list(_pairs(model))
     for norm_name, norm, conv_name, conv in pairs:
         _check(norm_name, norm, conv_name, conv)

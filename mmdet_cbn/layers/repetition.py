@@ -48,13 +48,13 @@ class Repetition:
         calls = [call for call in self._living() if call.shape == x.shape]
         # A graph that somebody keeps outlives its backward pass, and may have another one.
         calls = [call for call in calls if not call.repeated] or calls
-        if self._without_grad + len(calls) != 1:
+        candidates = self._without_grad + len(calls)
+        if candidates != 1:
             raise RuntimeError(
-                f'activation checkpointing repeats a call of {type(compute.__self__).__name__} with an input '
-                f'of shape {tuple(x.shape)}, and which of {self._without_grad + len(calls)} calls it is cannot '
-                'be told. Checkpoint with use_reentrant=False what runs several times an iteration, for '
-                'inputs that differ in shape; leave other such layers out of checkpoints; and call '
-                'model.train() after forward passes without gradients in training mode.'
+                'activation checkpointing repeats a call of a normalization layer with an input of shape '
+                f'{tuple(x.shape)}, and which of {candidates} calls it is cannot be told. Layers that run '
+                'several times an iteration need use_reentrant=False and inputs that differ in shape, or no '
+                'checkpointing. After forward passes without gradients in training mode, call model.train().'
             )
         if self._without_grad:
             self._without_grad -= 1

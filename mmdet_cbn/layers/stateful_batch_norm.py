@@ -24,8 +24,8 @@ class StatefulBatchNorm2d(_BatchNorm):
     The public classes name ``_BatchNorm`` as a base once more, because MMEngine's ``init_cfg`` looks at
     direct bases only.
 
-    What it does not do: become a SyncBN by ``SyncBatchNorm.convert_sync_batchnorm`` or MMEngine's ``sync_bn``,
-    which replace any other ``_BatchNorm`` without a word.
+    What it does not do: become a SyncBN by ``SyncBatchNorm.convert_sync_batchnorm`` or by MMEngine's
+    ``sync_bn``, which replace any other ``_BatchNorm`` without a word.
 
     Attributes:
         iterations: Buffer, int64, shape (): training forwards with gradients, empty ones not counted (by
@@ -59,6 +59,11 @@ class StatefulBatchNorm2d(_BatchNorm):
     def _check_input_dim(self, x: Tensor) -> None:
         if x.dim() != 4:
             raise ValueError(f'expected 4D input (got {x.dim()}D input)')
+        if x.size(1) != self.num_features:
+            raise ValueError(
+                f'{type(self).__name__} has num_features={self.num_features}, got an input of shape '
+                f'{tuple(x.shape)}; num_features must be the number of channels of the input'
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize ``x`` of shape (N, C, H, W); the output has its shape, type and memory format."""
@@ -106,8 +111,8 @@ class StatefulBatchNorm2d(_BatchNorm):
         """Raise RuntimeError: the conversions to SyncBN ask for this attribute, and nothing here has it."""
         raise RuntimeError(
             f'{type(self).__name__} is about to be replaced by SyncBN (convert_sync_batchnorm of torch or '
-            "MMEngine, sync_bn='torch' or 'mmcv' in a config): it would no longer be the layer that the config "
-            'names. Leave the conversion out; CBN and NaiveCBN synchronize themselves with sync=True.'
+            "MMEngine, sync_bn='torch' or 'mmcv' in a config), which would train with another layer than the "
+            'config names. Leave the conversion out; CBN and NaiveCBN synchronize themselves with sync=True.'
         )
 
     def _passes_on(self, x: Tensor) -> bool:

@@ -152,7 +152,7 @@ def test_without_gpus_any_number_of_processes(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ('environment', 'printed'),
+    ('environment', 'first'),
     [
         ({}, True),
         ({'LOCAL_RANK': '0'}, True),
@@ -161,13 +161,15 @@ def test_without_gpus_any_number_of_processes(monkeypatch):
         ({'SLURM_LOCALID': '0', 'LOCAL_RANK': '2'}, False),  # torchrun inside of a Slurm job
     ],
 )
-def test_one_process_of_a_machine_prints(monkeypatch, environment, printed):
-    monkeypatch.setattr('time.sleep', lambda seconds: None)
+def test_first_process_of_a_machine_speaks_first(monkeypatch, environment, first):
+    """The launcher ends the others while they wait, unless they alone have something to say."""
+    waited = []
+    monkeypatch.setattr('time.sleep', waited.append)
     for name in ('LOCAL_RANK', 'SLURM_LOCALID'):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setitem(os.environ, name, value)
     with pytest.raises(SystemExit) as info:
         leave(LaunchError('what happened'))
-    assert ('what happened' in str(info.value.code)) == printed
-    assert printed or info.value.code == 1
+    assert str(info.value.code).endswith(': what happened')
+    assert waited == ([] if first else [3])

@@ -44,6 +44,13 @@ def test_input_must_have_four_dimensions(kind):
         kind(4)(torch.randn(2, 4, 5))
 
 
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize('kind', [CBN, NAIVE, MABN, BRN])
+def test_input_must_have_the_channels_of_the_layer(kind, training):
+    with pytest.raises(ValueError, match=r'num_features=4, got an input of shape \(2, 6, 5, 5\)'):
+        kind(4).train(training)(torch.randn(2, 6, 5, 5))
+
+
 @pytest.mark.parametrize('kind', [CBN, NAIVE, MABN, BRN])
 def test_repr_shows_the_arguments(kind):
     layer = kind(4)

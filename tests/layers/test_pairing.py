@@ -196,3 +196,8 @@ def test_one_convolution_shared_by_several_norms():
         for level in levels:
             level(torch.randn(2, 4, size, size))
     assert [int(level[1].window.fill) for level in levels] == [3, 3, 3]
+
+
+def test_only_modules_can_be_paired():
+    with pytest.raises(TypeError, match="must be a torch.nn.Module, got 'model'"):
+        pair_conv_norm('model')

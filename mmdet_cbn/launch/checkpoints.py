@@ -1,0 +1,125 @@
+"""Checks of the checkpoints that a run starts from."""
+
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.runner import find_latest_checkpoint
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor, nn
+
+from ..checkpoints import CheckpointError, read_checkpoint
+from .errors import LaunchError, warn_user
+
+
+def check_checkpoints(cfg: Config, model: nn.Module, training: bool) -> None:
+    """Check that the checkpoints of a config are whole, and belong to its model.
+
+    A model that is tested or resumed must find all its weights; one that is fine-tuned
+    (``load_from``) some of them. For training, pre-trained weights of a part (``init_cfg``) must be whole.
+    What has an address (``https://``, ``torchvision://``) is left unchecked.
+
+    Args:
+        cfg: A whole config.
+        model: What :func:`check_model` built; its weights are changed.
+        training: Whether the model is going to be trained.
+
+    Raises:
+        LaunchError: A file is missing, no checkpoint, cut short, or of another architecture.
+    """
+    for path in dict.fromkeys(_pretrained(cfg.get('model')) if training else ()):
+        if _is_local(path):
+            _read(path)
+    resume = training and cfg.get('resume')
+    path = cfg.get('load_from')
+    if resume and not path:
+        path = _last_checkpoint(cfg.work_dir)
+    if not path or not _is_local(path):
+        return
+    checkpoint = _read(path)
+    if resume and not ('optimizer' in checkpoint and 'meta' in checkpoint):
+        raise LaunchError(
+            f'{path} holds weights alone, not the state of a training to resume; to start from its weights '
+            f'use --cfg-options load_from={path}'
+        )
+    weights = checkpoint.get('state_dict', checkpoint)
+    weights = {
+        key.removeprefix('module.'): value for key, value in weights.items() if isinstance(value, Tensor)
+    }
+    _check_fit(path, model, weights, whole=bool(resume) or not training)
+
+
+def _pretrained(node: Any) -> Iterator[str]:
+    """Find the checkpoints that parts of the model are initialized with."""
+    if isinstance(node, Mapping):
+        if node.get('type') == 'Pretrained' and isinstance(node.get('checkpoint'), str):
+            yield node['checkpoint']
+        for value in node.values():
+            yield from _pretrained(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from _pretrained(value)
+
+
+def _is_local(path: str) -> bool:
+    return '://' not in path
+
+
+def _last_checkpoint(work_dir: str) -> str | None:
+    """Return the checkpoint that ``--resume`` without a name goes on from."""
+    if not Path(work_dir, 'last_checkpoint').is_file():
+        warn_user(f'--resume: {work_dir} holds no checkpoint, so training starts at the beginning')
+        return None
+    path = find_latest_checkpoint(work_dir)
+    if not path or _is_local(path) and not Path(path).is_file():
+        raise LaunchError(
+            f'{work_dir}/last_checkpoint names {path!r}, which is not there; name the checkpoint '
+            f'to go on from: --resume {work_dir}/epoch_N.pth'
+        )
+    return path
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        return read_checkpoint(path)
+    except CheckpointError as error:
+        # MMEngine's own hold histories of the losses, which the restricted reader does not take.
+        if 'Unsupported' not in str(error):
+            raise LaunchError(f'{error}; or take another checkpoint') from None
+    try:
+        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
+    except Exception as error:  # a damaged pickle raises nearly anything
+        raise LaunchError(
+            f'{path} is not a whole checkpoint ({type(error).__name__}); take another one'
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise LaunchError(f'{path} holds a {type(checkpoint).__name__}; a checkpoint is a dictionary')
+    return checkpoint
+
+
+def _check_fit(path: str, model: nn.Module, weights: dict[str, Tensor], whole: bool) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # the run itself will say what it rebuilds
+        try:
+            missing, other = model.load_state_dict(weights, strict=False).missing_keys, []
+        except RuntimeError as error:
+            missing = [key for key in model.state_dict() if key not in weights]
+            other = re.findall(r'size mismatch for (\S+):', str(error))
+    missing = [key for key in missing if not key.endswith('.num_batches_tracked')]
+    total = len(model.state_dict())
+    fitting = model.state_dict().keys() & weights.keys() - set(other)
+    if not fitting:
+        raise LaunchError(
+            f'{path} has none of the {total} tensors of the model: it belongs to another architecture; '
+            'take the config that it was trained with'
+        )
+    if whole and (missing or other):
+        wrong = [f'{len(missing)} are missing (e.g. {missing[0]})'] if missing else []
+        wrong += [f'{len(other)} have another shape (e.g. {other[0]})'] if other else []
+        raise LaunchError(
+            f'{path} does not fit the model: of its {total} tensors {" and ".join(wrong)}; take the config '
+            'that the checkpoint was trained with'
+        )

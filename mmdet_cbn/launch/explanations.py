@@ -1,0 +1,94 @@
+"""What errors of PyTorch, MMEngine, MMCV and MMDetection mean to a user, and what to do about them."""
+
+import errno
+import re
+from traceback import extract_tb
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_EXPLANATIONS = {
+    r'failed to load image: (.+)': 'cannot decode the image {0}: it is damaged, cut short or no image; '
+    'replace it, or take it out of the annotation file',
+    r'OpenCV.*!_?buf\.empty\(\)': 'an image of the data set is an empty file; find it with '
+    'find FOLDER -size 0, and replace it or take it out of the annotation file',
+    r"No such file or directory: ['\"]?([^'\"]+)": 'there is no file {0}; put it back, or change the config',
+    r'([\w.]+) is not in the (\S+) registry': '{0} is not in the registry {1}: check the spelling in the '
+    "config; what is defined elsewhere needs custom_imports = dict(imports=['ITS MODULE'])",
+    r'(.*got a tensor that is not the output of its convolution.*)': '{0}',
+    r'(.*trains without knowing its convolution.*)': '{0}',
+    r'(Expected more than 1 value per channel when training.*)': '{0}: a norm layer got one value per '
+    'channel; raise the batch size or the size of the images, or use another norm there',
+    r'(?:EADDRINUSE|[Aa]ddress already in use)': 'the port for joining the processes (MASTER_PORT) is taken: '
+    'set PORT, or MASTER_PORT where torchrun is called directly, to a free one, or leave it unset',
+    r'Connection (?:closed|reset) by peer': 'another process of this run ended, see its message',
+}
+
+
+def explain(error: Exception) -> str | None:
+    """Translate an error that a user's config, data or machine caused.
+
+    Args:
+        error: What was raised anywhere in a run; errors of data loader workers are recognized as well.
+
+    Returns:
+        A message of one line, with the remedy; None for all other errors.
+    """
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return explain_file(error)
+    place = place_in_config(error)
+    text = last_line(error)
+    if place and isinstance(error, TypeError) and 'argument' in text:
+        return f'{place}: {text}: check the arguments in the config'
+    for pattern, explanation in _EXPLANATIONS.items():
+        found = re.search(pattern, text)
+        if found:
+            return explanation.format(*found.groups())
+    return None
+
+
+def explain_file(error: OSError | RuntimeError, path: object = None) -> str:
+    """Say which file was not written, why, and what to do.
+
+    Args:
+        error: Of the operating system; a RuntimeError is what ``torch.save`` makes of one.
+        path: The file, where the error does not name it.
+    """
+    name = getattr(error, 'filename', None) or path or 'a file of this run'
+    number = getattr(error, 'errno', None)
+    if isinstance(error, RuntimeError) or number in DISK_FULL:
+        reason = getattr(error, 'strerror', None) or 'the disk is full or fails'
+        return f'cannot write {name}: {reason}; make room on the disk, or write to another one'
+    if number in (errno.ENOTDIR, errno.EEXIST):
+        return f'cannot make {name}: a file is in the place of a folder; give another path'
+    if number == errno.EISDIR:
+        return f'cannot write {name}: it is a folder; give the name of a file'
+    return f'cannot use {name}: {getattr(error, "strerror", None) or error}; give another path'
+
+
+def last_line(error: Exception) -> str:
+    """Return an error's own words; a data loader worker's error has its whole traceback in front of them."""
+    lines = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip().splitlines()
+    if not lines:
+        return type(error).__name__
+    if 'in DataLoader worker' not in lines[0]:
+        return ' '.join(line.strip() for line in lines)
+    return lines[-1].partition(': ')[2] or lines[-1]
+
+
+def place_in_config(error: Exception) -> str:
+    """Name the ``type`` entries of the config that were being built, e.g. 'MaskRCNN > ResNet'."""
+    types = []
+    traceback = error.__traceback__
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if frame.f_code.co_name == 'build_from_cfg':  # of mmengine.registry
+            kind = frame.f_locals.get('obj_type', '')
+            types.append(kind if isinstance(kind, str) else getattr(kind, '__name__', ''))
+        traceback = traceback.tb_next
+    return ' > '.join(filter(None, types))
+
+
+def place_in_code(error: Exception) -> str:
+    """Name the line that raised, for those whose own module is at fault."""
+    frame = extract_tb(error.__traceback__)[-1]
+    return f'{frame.filename}:{frame.lineno}'

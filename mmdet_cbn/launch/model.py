@@ -1,0 +1,150 @@
+"""Building the model of a config before anything else, to find what is wrong in its layers."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import HOOKS, MODELS
+from torch import nn
+
+from ..hooks import CrossIterationHook
+from ..layers import CenteredConv2d, CrossIterationBatchNorm2d, MovingAverageBatchNorm2d, pair_conv_norm
+from ..registration import NORM_LAYERS
+from .errors import LaunchError, warn_user
+from .explanations import last_line, place_in_code, place_in_config
+from .registries import find_type
+
+_NORMS = [*NORM_LAYERS, 'BN', 'SyncBN', 'GN', 'IN', 'LN']
+
+
+def check_model(cfg: Config, training: bool) -> nn.Module:
+    """Build the model that a config describes, and in training check what feeds its norm layers.
+
+    Args:
+        cfg: A whole config; it is not changed.
+        training: Whether the model is going to be trained.
+
+    Returns:
+        The model on the CPU, with random weights.
+
+    Raises:
+        LaunchError: A layer is unknown, gets wrong arguments, or has no convolution that it could work with.
+    """
+    for key, layer in _find_layers(cfg.model, 'model'):
+        _check_layer(key, layer)
+    try:
+        model = MODELS.build(deepcopy(cfg.model))
+    except Exception as error:  # constructors of any library
+        raise LaunchError(
+            f'cannot build the model ({place_in_config(error)}): {type(error).__name__}: {last_line(error)} '
+            f'({place_in_code(error)}); correct it in the config'
+        ) from error
+    if training:
+        model.train()
+        _check_pairs(cfg, model)
+        _check_centring(model)
+    return model
+
+
+def check_classes(model: nn.Module, classes: Sequence[str]) -> None:
+    """Check that heads predict as many classes as the data have; MMDetection leaves that to the user.
+
+    Args:
+        model: A detector. Heads of RPN, semantic and class-agnostic ones count classes in their own way.
+        classes: Names of the classes.
+
+    Raises:
+        LaunchError: A head has another number of classes.
+    """
+    for name, head in model.named_modules():
+        number = getattr(head, 'num_classes', None)
+        counts = re.search(r'(bbox|mask)_head(\.\d+)?$', name) and not getattr(head, 'class_agnostic', False)
+        if counts and isinstance(number, int) and number != len(classes):
+            raise LaunchError(
+                f'{name} has num_classes={number}, and the data set {len(classes)} classes '
+                f'({", ".join(classes[:3])}, ...): set num_classes of every head to their number, and '
+                'metainfo=dict(classes=...) of every data set to their names'
+            )
+
+
+def _find_layers(node: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Yield every norm_cfg and conv_cfg of a model by its place in the config."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            if name.endswith(('norm_cfg', 'conv_cfg')) and value is not None:
+                yield f'{key}.{name}', value
+            else:
+                yield from _find_layers(value, f'{key}.{name}')
+    elif isinstance(node, list | tuple):
+        for number, value in enumerate(node):
+            yield from _find_layers(value, f'{key}.{number}')
+
+
+def _check_layer(key: str, layer: Any) -> None:
+    is_norm = key.endswith('norm_cfg')
+    example = "dict(type='CBN', window_size=4)" if is_norm else "dict(type='CenConv2d')"
+    if not isinstance(layer, Mapping) or 'type' not in layer:
+        raise LaunchError(f'{key}={layer!r} must be a dictionary with a type, e.g. {example}')
+    kind = layer['type']
+    find_type(MODELS, kind, key, _NORMS if is_norm else ['CenConv2d'])
+    if kind in NORM_LAYERS:
+        arguments = {k: v for k, v in layer.items() if k not in ('type', 'requires_grad', '_scope_')}
+        try:
+            NORM_LAYERS[kind](8, **arguments)
+        except (TypeError, ValueError) as error:
+            raise LaunchError(f'{key}: {kind}: {error}; correct it in the config') from None
+
+
+def _check_pairs(cfg: Config, model: nn.Module) -> None:
+    """Check that every CBN layer has its convolution, from the hook or on its own."""
+    hooks = [hook for hook in cfg.get('custom_hooks') or [] if isinstance(hook, Mapping)]
+    for hook in hooks:
+        find_type(HOOKS, hook.get('type'), 'custom_hooks', ['CrossIterationHook'])
+    ours = [hook for hook in hooks if hook.get('type') in ('CrossIterationHook', CrossIterationHook)]
+    if not ours:
+        lone = [
+            name
+            for name, layer in model.named_modules()
+            if isinstance(layer, CrossIterationBatchNorm2d)
+            and layer.training
+            and layer.window_size > 1
+            and layer.pair_names is None
+        ]
+        if lone:
+            raise LaunchError(
+                f'{len(lone)} CBN layers, e.g. {lone[0]}, would train without knowing their convolutions: '
+                "put custom_hooks = [dict(type='CrossIterationHook')] into the config"
+            )
+        return
+    try:
+        for hook in ours:
+            CrossIterationHook(
+                **{key: value for key, value in hook.items() if key not in ('type', 'priority')}
+            )
+    except (TypeError, ValueError) as error:
+        raise LaunchError(f'custom_hooks: CrossIterationHook: {error}; correct it in the config') from None
+    try:
+        pair_conv_norm(model)
+    except (TypeError, ValueError) as error:
+        raise LaunchError(f'the norm_cfg of this model: {error}') from None
+
+
+def _check_centring(model: nn.Module) -> None:
+    """Check that MABN layers, which subtract no mean, come after convolutions that do."""
+    layers: dict[bool, list[str]] = {True: [], False: []}
+    for parent_name, parent in model.named_modules():
+        centred = False
+        for name, child in parent.named_children():
+            if isinstance(child, nn.Conv2d):
+                centred = isinstance(child, CenteredConv2d)
+            elif isinstance(child, MovingAverageBatchNorm2d) and child.training:
+                layers[centred].append(f'{parent_name}.{name}' if parent_name else name)
+    if not layers[False]:
+        return
+    remedy = "put conv_cfg=dict(type='CenConv2d') beside every norm_cfg=dict(type='MABN')"
+    text = f'{len(layers[False])} MABN layers, e.g. {layers[False][0]}, do not follow a CenConv2d'
+    if layers[True]:
+        raise LaunchError(f'{text}, and {len(layers[True])} do, e.g. {layers[True][0]}; {remedy}')
+    warn_user(f'{text}, so nothing takes the mean out of their input; {remedy}')

@@ -1,0 +1,65 @@
+"""The command line of tools/correction.py."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def start(*arguments):
+    return subprocess.run(
+        [sys.executable, '-W', 'ignore', str(ROOT / 'tools/correction.py'), *map(str, arguments)],
+        env={**os.environ, 'PYTHONPATH': str(ROOT), 'CUDA_VISIBLE_DEVICES': '-1'},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.mark.slow
+def test_two_learning_rates(tmp_path):
+    path, plot = tmp_path / 'made/errors.json', tmp_path / 'made/errors.png'
+    options = ['--window-size', 3, '--iterations', 40, '--probes', 4, '--json', path, '--plot', plot]
+    result = start('--lr', 0.001, 0.02, *options)
+    assert result.returncode == 0, result.stderr
+    written = json.loads(path.read_text())
+    assert written['estimates'] == ['none', 'linear', 'quadratic']
+    slow, fast = (written['runs'][name] for name in ('lr 0.001', 'lr 0.02'))
+    assert slow['iterations'] == [10, 20, 30, 40]
+    assert slow['lags'] == [1, 2]
+    assert np.shape(slow['mean']) == (4, 2, 6, 3)
+    assert np.mean(slow['mean']) < np.mean(fast['mean'])
+    assert plot.stat().st_size > 0
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert [row[:2] for row in rows if row[0] in ('0.001', '0.02')] == [
+        ['0.001', '1'],
+        ['0.001', '2'],
+        ['0.02', '1'],
+        ['0.02', '2'],
+    ]
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (['--lr', '0'], 'argument --lr: 0 is not above 0'),
+        (['--lr', *'12345'], 'at most 4 learning rates fit into a picture, got 5'),
+        (['--window-size', '1'], 'a window of 1 has no earlier iterations'),
+        (['--iterations', '100'], '25 probes with windows of 8 need at least 208'),
+        (['--probes', '0'], 'are at least 1'),
+        (['--plot', 'errors.pdf'], '--plot errors.pdf: the name has to end in .png'),
+    ],
+)
+def test_wrong_command_lines(arguments, words, monkeypatch, capsys):
+    """In this process, since each start of another imports torch."""
+    monkeypatch.setattr(sys, 'argv', ['correction.py', *arguments])
+    with pytest.raises(SystemExit) as left:
+        runpy.run_path(str(ROOT / 'tools/correction.py'), run_name='__main__')
+    assert words in f'{left.value.code} {capsys.readouterr().err}'

@@ -1,0 +1,152 @@
+"""Measure how well CBN can correct earlier statistics, on the study's task and network.
+
+Each learning rate is a run of its own, from the same initial weights and on the same images. It stays as it
+is for the whole run; apart from that, a run is one of the study.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Iterator, Mapping
+from functools import partial
+from itertools import count, islice
+from pathlib import Path
+from statistics import mean
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+
+from mmdet_cbn.analysis.correction import ESTIMATES, CorrectionErrors, measure_correction
+from mmdet_cbn.analysis.correction_plot import plot_correction
+from mmdet_cbn.layers import CrossIterationBatchNorm2d
+from mmdet_cbn.study.digits import Samples, batches
+from mmdet_cbn.study.network import build_network
+from mmdet_cbn.study.trials import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY
+
+EPOCH = 6000  # images
+MOST_RATES = 4  # lines that can be told apart
+
+
+def positive(text: str) -> float:
+    """Read a number above 0."""
+    value = float(text)
+    if not value > 0:
+        raise ArgumentTypeError(f'{text} is not above 0')
+    return value
+
+
+def parse_args() -> Namespace:
+    """Read the command line."""
+    parser = ArgumentParser(description=__doc__.partition('\n')[0])
+    parser.add_argument(
+        '--lr',
+        nargs='+',
+        type=positive,
+        metavar='LR',
+        help=f"at most {MOST_RATES} learning rates (default: the study's for this batch size, "
+        'a quarter of it and four times as much)',
+    )
+    parser.add_argument('--batch-size', type=int, default=2, metavar='N', help='images (default: 2)')
+    parser.add_argument('--window-size', type=int, default=8, metavar='K', help='k of CBN (default: 8)')
+    parser.add_argument(
+        '--burn-in', type=int, metavar='B', help='iterations with BN (default: a quarter of the run)'
+    )
+    parser.add_argument('--iterations', type=int, default=4000, metavar='T', help='of a run (default: 4000)')
+    parser.add_argument('--probes', type=int, default=25, metavar='P', help='times to measure (default: 25)')
+    parser.add_argument('--plot', type=Path, metavar='FILE.png', help='draw errors over lag and iteration')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write all errors')
+    args = parser.parse_args()
+    args.burn_in = args.iterations // 4 if args.burn_in is None else args.burn_in
+    args.lr = args.lr or [LEARNING_RATE * args.batch_size * factor for factor in (0.25, 1, 4)]
+    if len(args.lr) > MOST_RATES:
+        parser.error(f'--lr: at most {MOST_RATES} learning rates fit into a picture, got {len(args.lr)}')
+    if args.batch_size < 1 or args.probes < 1 or args.burn_in < 0:
+        parser.error('--batch-size and --probes are at least 1, --burn-in at least 0')
+    if args.window_size < 2:
+        parser.error(f'--window-size {args.window_size}: a window of 1 has no earlier iterations')
+    if args.iterations < args.window_size * (args.probes + 1):
+        parser.error(
+            f'--iterations {args.iterations}: {args.probes} probes with windows of {args.window_size} need '
+            f'at least {args.window_size * (args.probes + 1)}'
+        )
+    if args.plot and args.plot.suffix != '.png':
+        parser.error(f'--plot {args.plot}: the name has to end in .png')
+    return args
+
+
+def loss_function(model: nn.Module, batch: Samples) -> Tensor:
+    """Return the cross entropy."""
+    return cross_entropy(model(batch.images), batch.labels)
+
+
+def training_batches(args: Namespace) -> Iterator[Samples]:
+    """Yield the batches of a run, of as many epochs as it takes."""
+    endless = (batch for epoch in count() for batch in batches(0, epoch, args.batch_size, EPOCH))
+    return islice(endless, args.iterations)
+
+
+def measure(args: Namespace, lr: float) -> CorrectionErrors:
+    """Train with CBN and measure on the way."""
+    norm = partial(CrossIterationBatchNorm2d, window_size=args.window_size, burn_in=args.burn_in)
+    model = build_network(norm).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+    step = args.iterations // args.probes
+    probes = range(step, args.iterations + 1, step)
+    data = tqdm(training_batches(args), f'lr {lr:g}', args.iterations, leave=False, disable=None)
+    return measure_correction(model, data, optimizer, loss_function, range(1, args.window_size), probes)
+
+
+def to_text(runs: Mapping[str, CorrectionErrors]) -> str:
+    """Write the errors over the lag, late in the runs, as a table."""
+    row = '{:<9}{:>4}  {:>9}{:>9}  {:>9}{:>9}{:>10}'.format
+    lines = ['errors, later half of the run:  mean [std]          variance [relative]']
+    lines.append(row('lr', 'lag', *ESTIMATES[:2], *ESTIMATES))
+    for name, errors in runs.items():
+        late = errors.over_lags()
+        for place, lag in enumerate(errors.lags):
+            values = [*late.mean[place, :2], *late.var[place]]
+            lines.append(row(name.removeprefix('lr '), lag, *(f'{value:.2g}' for value in values)))
+        spreads = [f'{spread:.2g}' for spread in (late.mean_spread, late.var_spread)]
+        lines.append(row('', '', 'spread:', spreads[0], 'spread:', spreads[1], ''))
+        loss = mean(errors.losses[len(errors.losses) // 2 :])
+        lines.append(f'{"":<9}training loss, later half of the run: {loss:.2f}')
+    return '\n'.join(lines)
+
+
+def to_json(runs: Mapping[str, CorrectionErrors]) -> str:
+    """Write everything that was measured; the attributes of CorrectionErrors say what it is."""
+    plain = {
+        name: {
+            key: value if isinstance(value, list) else value.tolist() for key, value in vars(errors).items()
+        }
+        for name, errors in runs.items()
+    }
+    return json.dumps({'estimates': ESTIMATES, 'runs': plain}) + '\n'
+
+
+def main() -> None:
+    """Measure, print, write."""
+    args = parse_args()
+    try:
+        runs = {f'lr {lr:g}': measure(args, lr) for lr in args.lr}
+        print(to_text(runs))
+        for path in (args.json, args.plot):
+            if path:
+                path.parent.mkdir(parents=True, exist_ok=True)
+        if args.json:
+            args.json.write_text(to_json(runs))
+        if args.plot:
+            title = (
+                f'CBN on digits, batch size {args.batch_size}, k = {args.window_size}, burn-in {args.burn_in}'
+            )
+            plot_correction(runs, args.plot, title, args.burn_in)
+    except (ValueError, OSError) as error:
+        sys.exit(f'error: {error}')
+
+
+if __name__ == '__main__':
+    main()
