@@ -2,6 +2,13 @@
 
 import pytest
 import torch
+from hypothesis import settings
+
+# The suite tries the same examples in each run, so that a failure can be repeated. To search further:
+# pytest --hypothesis-profile=search
+settings.register_profile('suite', deadline=None, derandomize=True, max_examples=60)
+settings.register_profile('search', deadline=None, max_examples=2000)
+settings.load_profile('suite')
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -24,7 +24,7 @@ def parse_args() -> Namespace:
     commands = parser.add_subparsers(dest='command', required=True)
     layers = commands.add_parser('layers', help='convolution + norm + ReLU at the sizes of detectors')
     model = commands.add_parser('model', help='a training step of Mask R-CNN R-50-FPN 4conv1fc')
-    for command, rounds in ((layers, 15), (model, 7)):
+    for command, rounds in ((layers, 15), (model, 5)):
         command.add_argument('--device', choices=CASES, default='cpu')
         command.add_argument('--dtype', choices=DTYPES, default='float32', help='half types: autocast')
         command.add_argument('--channels-last', action='store_true')
@@ -32,8 +32,8 @@ def parse_args() -> Namespace:
         command.add_argument('--json', type=Path, metavar='FILE', help='write the figures')
         command.add_argument('--plot', type=Path, metavar='FILE.png', help='draw the training times')
     model.add_argument('--config', type=Path, default=CONFIG, help='a two-stage detector')
-    model.add_argument('--images', type=int, default=2, help='images in a batch')
-    model.add_argument('--size', type=int, nargs=2, default=(320, 512), metavar=('HEIGHT', 'WIDTH'))
+    model.add_argument('--images', type=int, default=1, help='images in a batch')
+    model.add_argument('--size', type=int, nargs=2, default=(256, 384), metavar=('HEIGHT', 'WIDTH'))
     args = parser.parse_args()
     if args.rounds < 1:
         parser.error(f'--rounds {args.rounds}: at least 1 is needed')

@@ -64,7 +64,7 @@ def plot(rows: Sequence[Row], path: Path, title: str) -> None:
         bars = panel.barh(
             [row['norm'] for row in of_case], [row['train_ratio'] for row in of_case], color='0.6'
         )
-        panel.bar_label(bars, fmt='%.2f', padding=2, fontsize=8)
+        panel.bar_label(bars, fmt='%.2f', label_type='center', fontsize=8)
         panel.axvline(1, color='black', linewidth=0.8)
         panel.margins(x=0.2)
         panel.set_title(str(case), fontsize=9)

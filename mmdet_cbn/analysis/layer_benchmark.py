@@ -34,7 +34,7 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
     'CBN, k=8': lambda channels: CrossIterationBatchNorm2d(channels, window_size=8),
     'MABN': MovingAverageBatchNorm2d,
 }
-FILL = 10  # steps until every window is full, and the allocator warm
+FILL = 8  # steps until every window is full, and the allocator warm
 
 
 @dataclass(frozen=True)

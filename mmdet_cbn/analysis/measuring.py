@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 from itertools import accumulate
 from statistics import median
+from timeit import Timer
 
 import torch
 from rich.progress import track
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.benchmark import Timer
+from torch.utils.benchmark.utils.timer import timer as synchronizing_clock
 
 MIN_SECONDS = 0.2
 
@@ -25,15 +26,13 @@ def interleave(
     Returns:
         Seconds a call for each name and round.
     """
-    timers = {
-        name: Timer('function()', globals={'function': function}, num_threads=torch.get_num_threads())
-        for name, function in functions.items()
-    }
-    calls = {name: max(1, round(MIN_SECONDS / timer.timeit(1).mean)) for name, timer in timers.items()}
+    # Not torch's own Timer, which warms up twice for each of our rounds: whole detectors take seconds.
+    timers = {name: Timer(function, timer=synchronizing_clock) for name, function in functions.items()}
+    calls = {name: max(1, round(MIN_SECONDS / timer.timeit(1))) for name, timer in timers.items()}
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for _ in track(range(rounds), title):
         for name, timer in timers.items():
-            seconds[name].append(timer.timeit(calls[name]).mean)
+            seconds[name].append(timer.timeit(calls[name]) / calls[name])
     return seconds
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..layers import pair_conv_norm
-from .layer_benchmark import FILL, Setting
+from .layer_benchmark import Setting
 from .measuring import interleave, peak_memory, ratio
 
 REFERENCE = 'BN'
@@ -31,6 +31,7 @@ NORMS: dict[str, dict[str, object]] = {
     'CBN, window gradient': dict(type='CBN', window_gradient=True),
     'MABN': dict(type='MABN'),
 }
+FILL = 4  # steps until the windows are full
 # Iterations a second that the papers report in training: CBN Table 6, MABN Table 9.
 PAPER_SPEED = {'CBN': 1.0 / 1.3, 'MABN': 1.81 / 2.35}
 

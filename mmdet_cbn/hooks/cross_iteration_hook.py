@@ -12,7 +12,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..layers import CrossIterationBatchNorm2d, NaiveCrossIterationBatchNorm2d, pair_conv_norm
-from ..layers.arguments import check_integer, check_number
+from ..layers.arguments import check_flag, check_integer, check_number
+from .norm_state_files import load_beside_checkpoint, save_beside_checkpoints
 
 CROSS_ITERATION_LAYERS = (CrossIterationBatchNorm2d, NaiveCrossIterationBatchNorm2d)
 
@@ -31,30 +32,47 @@ class CrossIterationHook(Hook):
             iterations all the same.
         window_size: For all layers; 'auto' is the CBN paper's min(ceil(16 / batch size), 8) with the batch
             size of one process; None leaves each layer's ``window_size``.
+        save_window: Keep what the norm layers of each process remember beside every checkpoint, in files
+            ``<checkpoint>.norms_rank<r>_of_<n>.pt``, so that a resumed run goes on bit for bit: the windows
+            (each k times the weights of its convolution) and the buffers, of which a checkpoint has those
+            of process 0. Without it, windows refill within k iterations after a resume.
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: An argument is out of its range, or the config has ``sync_bn``.
     """
 
     priority = 'VERY_HIGH'
 
-    def __init__(self, burn_in_epochs: float | None = None, window_size: int | str | None = None) -> None:
+    def __init__(
+        self,
+        burn_in_epochs: float | None = None,
+        window_size: int | str | None = None,
+        save_window: bool = False,
+    ) -> None:
         if burn_in_epochs is not None:
             check_number('burn_in_epochs', burn_in_epochs, 0)
         if window_size not in (None, 'auto'):
             check_integer('window_size', window_size, 1)
+        check_flag('save_window', save_window)
         self.burn_in_epochs = burn_in_epochs
         self.window_size = window_size
+        self.save_window = save_window
 
     def before_run(self, runner: Runner) -> None:
         """Pair the model before ``EMAHook`` copies it, which it does here at a lower priority."""
+        if runner.cfg.get('sync_bn'):
+            raise ValueError(
+                f'sync_bn={runner.cfg.sync_bn!r} makes MMEngine replace every batch norm by SyncBatchNorm, '
+                'the layers of mmdet_cbn included; remove it. What synchronizes CBN is '
+                "norm_cfg=dict(type='CBN', sync=True)"
+            )
         self.pairs = pair_conv_norm(_unwrap(runner.model))
         runner.logger.info(f'CrossIterationHook: paired {len(self.pairs)} CBN layers with their convolutions')
 
     def before_train(self, runner: Runner) -> None:
         """Set window size and burn-in, after a checkpoint to resume from was loaded."""
         layers = self._layers(runner)
-        if not layers:
+        if not layers and not self.save_window:
             runner.logger.warning('CrossIterationHook: the model has no CBN or NaiveCBN layer')
         if self.window_size is not None:
             size = self.window_size
@@ -69,6 +87,12 @@ class CrossIterationHook(Hook):
             # Not a resumed run: a model fine-tuned from a CBN checkpoint starts its burn-in anew.
             for layer in layers:
                 layer.restart()
+        elif self.save_window:
+            load_beside_checkpoint(runner, _unwrap(runner.model))
+        elif layers:
+            runner.logger.info('CrossIterationHook: the windows refill after this resume (save_window=False)')
+        if self.save_window:
+            save_beside_checkpoints(runner, _unwrap(runner.model))
         self._set_burn_in(runner, runner.iter)
 
     def after_train_iter(

@@ -69,12 +69,6 @@ class _CrossIterationBatchNorm2d(StatefulBatchNorm2d):
         self._iteration = 0
         self.window = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalize ``x`` of shape (N, C, H, W); the output has its shape, type and memory format."""
-        if not self.training:
-            self._forget_source()
-        return super().forward(x)
-
     def _advance(self, x: Tensor) -> tuple[Any, ...]:
         conv, conv_input = self._take_source(x)
         remember = torch.is_grad_enabled()
@@ -115,7 +109,6 @@ class _CrossIterationBatchNorm2d(StatefulBatchNorm2d):
         gradient: tuple[Tensor, Tensor, Tensor, Tensor] | None,
         conv: nn.Conv2d | None,
     ) -> Tensor:
-        self._forget_source()
         if gradient is not None:
             mean, var = attach_gradient(mean, var, gradient, *self._weights(conv, mean.dtype))
         if total is None:
@@ -138,9 +131,6 @@ class _CrossIterationBatchNorm2d(StatefulBatchNorm2d):
     def _take_source(self, y: Tensor) -> tuple[nn.Conv2d | None, Tensor | None]:
         """Return the convolution that made ``y`` and its input, None where nobody asks for them."""
         return None, None
-
-    def _forget_source(self) -> None:
-        """Drop what a convolution handed over in vain."""
 
     def _weights(self, conv: nn.Conv2d | None, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
         return None, None
@@ -281,10 +271,6 @@ class CrossIterationBatchNorm2d(_CrossIterationBatchNorm2d, _BatchNorm):
         weight = effective_weight(conv).flatten(1).to(dtype)
         return weight, None if conv.bias is None else conv.bias.to(dtype)
 
-    def _forget_source(self) -> None:
-        if self.handover is not None:
-            self.handover.take(None)
-
     def _window_gradient(
         self, mean_bar: Tensor, share: Tensor, weight: Tensor, bias: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
@@ -302,10 +288,6 @@ class CrossIterationBatchNorm2d(_CrossIterationBatchNorm2d, _BatchNorm):
         if self.derivative_fraction < 1:
             return of_mean, estimate_variance_derivative(x, y, var, self.derivative_fraction, *geometry)
         return of_mean, variance_derivative(x, y, mean, var, of_mean, *geometry)
-
-    def _empty_output(self, x: Tensor) -> Tensor:
-        self._forget_source()
-        return super()._empty_output(x)
 
 
 def _padded(conv: nn.Conv2d, x: Tensor) -> tuple[Tensor, tuple[int, int]]:

@@ -135,7 +135,7 @@ def _evenly_spaced_part(
     first = -(-padding[0] // stride[0])
     last = (x.size(2) + padding[0] - extent) // stride[0]
     of_rows = min(step, (last - first + 1) // 3)
-    if of_images >= of_rows:
+    if max(of_images, 1) >= of_rows:
         step = max(of_images, 1)
         return x[step // 2 :: step], y[step // 2 :: step], stride, padding, dilation
     step = of_rows
@@ -163,7 +163,8 @@ def estimate_variance_derivative(
 
     The variance of that part has its exact derivative taken, which is then scaled by var / var of the part.
     Thus <d var_j / d w_j, w_j> is 2 var_j as for the whole (without a bias var is quadratic in the weights):
-    what rescales a filter is corrected without error, whichever the positions.
+    what rescales a filter is corrected without error, whichever the positions. The scale is at most
+    1 / fraction, which holds it where a channel varies at the padding alone.
 
     Args:
         x: Input of the convolution, shape (N, C_in, H, W).
