@@ -106,6 +106,7 @@ def imported_roots(folder: str) -> set[str]:
         ('ops', {'torch', 'mmdet_cbn.ops'}),
         ('layers', {'torch', 'mmdet_cbn.ops', 'mmdet_cbn.layers'}),
         ('hooks', {'torch', 'mmengine', 'mmdet_cbn.checkpoints', 'mmdet_cbn.layers', 'mmdet_cbn.hooks'}),
+        ('study', {'torch', 'numpy', 'sklearn', 'matplotlib', 'mmdet_cbn.layers', 'mmdet_cbn.study'}),
     ],
 )
 def test_dependencies_point_one_way(folder, allowed):
