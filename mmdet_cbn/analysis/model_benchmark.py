@@ -48,7 +48,8 @@ class Result:
         peak_ratio: Memory at the peak of the step beside BN's, parameters and what layers keep included.
         peak_gb: The same in GB (1e9 bytes).
         state_mb: What the norms keep between iterations beyond BN, in MB.
-        gflop: Convolutions and matrix products of a training step.
+        gflop: Convolutions and matrix products of a training step. They differ a little also because each
+            norm leads to other proposals, hence to other numbers of positive RoIs.
         parameters: Number of parameters, in millions.
     """
 
@@ -124,7 +125,6 @@ def _model(config: Path, name: str, setting: Setting) -> nn.Module:
             part[key] = value  # update() would merge it with the config's own norm
     torch.manual_seed(0)
     model = MODELS.build(cfg)
-    model.init_weights()
     pair_conv_norm(model)
     return model.to(setting.device, memory_format=setting.memory_format).train()
 

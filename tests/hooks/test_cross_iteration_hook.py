@@ -359,7 +359,7 @@ def test_ema_model_is_paired_and_evaluates(coco, tmp_path):
     for name, norm in theirs.items():
         conv = averaged.get_submodule(feeding_convolution(name))
         if isinstance(norm, CrossIterationBatchNorm2d):
-            assert [hook.__self__ for hook in conv._forward_hooks.values()] == [norm]
+            assert [hook.__self__ for hook in conv._forward_hooks.values()] == [norm.handover]
     assert not torch.equal(averaged.backbone.conv1.weight, run.runner.model.backbone.conv1.weight)
 
     before = ours[IN_BACKBONE].iteration

@@ -1,0 +1,96 @@
+"""Activation checkpointing: the blocks run twice an iteration, and the layers count once.
+
+That a single layer does so is tested in ``tests/layers/test_special_inputs.py``, mmdet's ``with_cp`` in
+``test_detectors.py`` beside this file.
+"""
+
+import pytest
+import torch
+from small_detector import KINDS, SmallDetector, assert_equal, detection_loss, images, remembered, train
+from torch import nn
+
+every_kind = pytest.mark.parametrize('kind', KINDS)
+# A pass without gradients moves the running statistics of CBN as it does those of BN.
+MOVED_TWICE = ('running_mean', 'running_var', 'num_batches_tracked')
+
+
+def validate(model: nn.Module) -> None:
+    """Evaluate the model in the middle of training."""
+    model.eval()
+    with torch.no_grad():
+        detection_loss(model, images(0))
+    model.train()
+
+
+@every_kind
+@pytest.mark.parametrize('use_reentrant', [False, True], ids=['non-reentrant', 'reentrant'])
+def test_checkpointing_equals_the_plain_run(kind, use_reentrant):
+    """With a head shared by five levels where that can be told apart; evaluated between the steps."""
+    runs = []
+    for mode in (None, use_reentrant):
+        model = SmallDetector(kind, mode, shared_head=not use_reentrant)
+        losses = train(model, after_step=lambda step, model=model: step % 5 or validate(model))
+        runs.append({'losses': torch.stack(losses), **remembered(model)})
+    twice = use_reentrant and ('CBN' in kind)
+    assert_equal(*runs, but=MOVED_TWICE if twice else ())
+
+
+@every_kind
+def test_reentrant_checkpointing_of_a_shared_head_is_refused(kind):
+    """Its second passes come level by level, each after another one has changed the memory."""
+    model = SmallDetector(kind, use_reentrant=True)
+    with pytest.raises(RuntimeError, match='use_reentrant=False'):
+        detection_loss(model, images(0)).backward()
+
+
+@every_kind
+def test_calls_that_cannot_be_told_apart_are_refused(kind):
+    """Two batches of one size before the backward pass."""
+    model = SmallDetector(kind, use_reentrant=False, shared_head=False)
+    loss = detection_loss(model, images(0)) + detection_loss(model, images(1))
+    with pytest.raises(RuntimeError, match='which of 2 calls'):
+        loss.backward()
+
+
+@every_kind
+def test_graphs_that_live_on_are_not_repeated_again(kind):
+    """A training loop that keeps its losses with their graphs wastes memory, and that is all."""
+    runs = []
+    for use_reentrant in (None, False):
+        model = SmallDetector(kind, use_reentrant)
+        kept = []
+
+        def keep(model: nn.Module, x: torch.Tensor, kept: list = kept) -> torch.Tensor:
+            kept.append(detection_loss(model, x))
+            return kept[-1]
+
+        train(model, keep, map(images, range(5)))
+        runs.append(remembered(model))
+    assert_equal(*runs)
+
+
+@every_kind
+def test_a_graph_may_be_repeated_twice(kind):
+    """With ``retain_graph`` the second backward pass recomputes what the first one did."""
+    gradients = []
+    for use_reentrant in (None, False):
+        model = SmallDetector(kind, use_reentrant)
+        train(model, batches=map(images, range(5)))
+        loss = detection_loss(model, images(5))
+        loss.backward(retain_graph=True)
+        loss.backward()
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    assert_equal(*gradients)
+
+
+@every_kind
+def test_a_pass_without_gradients_before_is_refused_until_the_mode_is_set(kind):
+    """It looks like the first pass of the reentrant kind; ``model.train()`` says that it is over."""
+    model = SmallDetector(kind, use_reentrant=False)
+    with torch.no_grad():
+        detection_loss(model, images(0))
+    with pytest.raises(RuntimeError, match=r'model\.train\(\)'):
+        detection_loss(model, images(1)).backward()
+    model.train()
+    model.zero_grad()
+    detection_loss(model, images(2)).backward()
