@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 def start(*arguments):
     return subprocess.run(
         [sys.executable, '-W', 'ignore', str(ROOT / 'tools/correction.py'), *map(str, arguments)],
-        env={**os.environ, 'PYTHONPATH': str(ROOT), 'CUDA_VISIBLE_DEVICES': '-1'},
+        env={**os.environ, 'PYTHONPATH': str(ROOT), 'CUDA_VISIBLE_DEVICES': '-1', 'OMP_NUM_THREADS': '1'},
         capture_output=True,
         text=True,
         timeout=300,

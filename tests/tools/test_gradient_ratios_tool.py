@@ -16,7 +16,13 @@ CONFIG = Path(__file__).with_name('tiny_mask_rcnn.py')
 def start(*arguments, **environment):
     return subprocess.run(
         [sys.executable, '-W', 'ignore', str(ROOT / 'tools/gradient_ratios.py'), *map(str, arguments)],
-        env={**os.environ, 'PYTHONPATH': str(ROOT), 'CUDA_VISIBLE_DEVICES': '-1', **environment},
+        env={
+            **os.environ,
+            'PYTHONPATH': str(ROOT),
+            'CUDA_VISIBLE_DEVICES': '-1',
+            'OMP_NUM_THREADS': '1',
+            **environment,
+        },
         capture_output=True,
         text=True,
         timeout=300,
