@@ -1,4 +1,4 @@
-"""What a run left behind, as tables and pictures.
+"""What runs left behind, what layers cost and what they do, as tables and pictures.
 
 Modules:
     runs: reads the losses and the metrics that MMEngine logged.
@@ -7,4 +7,10 @@ Modules:
     entries: tells where a run stands and what it measured.
     report: writes the tables of several runs.
     detections: draws the predictions that ``tools/test.py --out`` wrote.
+    measuring: times functions in turn, and finds the peak of their memory.
+    layer_benchmark, model_benchmark, benchmark_tables: the norms beside BN.
+    fraction_error: what ``derivative_fraction`` changes along a run.
+    normalized_convolutions: records the convolutions that a batch norm follows.
+    gradient_ratios, gradient_ratios_plot: how statistics depend on earlier layers' weights.
+    correction, correction_plot: how good CBN's corrected statistics are.
 """
