@@ -99,6 +99,7 @@ def _read(path: str) -> Config:
                 f'{path} uses the environment variable {unset[1]}, which is set but empty: '
                 'set it to the folder of the data, or unset it to take the default'
             ) from None
+        text = re.sub(r', the current sys\.path is: .* (?=You should)', '. ', text)  # pages of folders
         raise LaunchError(f'cannot read the config {path}: {type(error).__name__}: {text}') from error
 
 

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,15 @@ def run(
     runner = make_runner(images, work_dir, model, [hook], train_cfg=loop, **kwargs)
     runner.train()
     return runner
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Compute like the processes that tests start: sums of two threads round otherwise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def warnings_of(runner: Runner) -> list[str]:
