@@ -106,7 +106,18 @@ def imported_roots(folder: str) -> set[str]:
         ('ops', {'torch', 'mmdet_cbn.ops'}),
         ('layers', {'torch', 'mmdet_cbn.ops', 'mmdet_cbn.layers'}),
         ('hooks', {'torch', 'mmengine', 'mmdet_cbn.checkpoints', 'mmdet_cbn.layers', 'mmdet_cbn.hooks'}),
-        ('study', {'torch', 'numpy', 'sklearn', 'matplotlib', 'mmdet_cbn.layers', 'mmdet_cbn.study'}),
+        (
+            'study',
+            {
+                'torch',
+                'numpy',
+                'sklearn',
+                'matplotlib',
+                'mmdet_cbn.layers',
+                'mmdet_cbn.study',
+                'mmdet_cbn.whole_file',
+            },
+        ),
     ],
 )
 def test_dependencies_point_one_way(folder, allowed):

@@ -12,6 +12,7 @@ import torch
 
 from mmdet_cbn.analysis.benchmark_tables import plot, to_markdown
 from mmdet_cbn.analysis.layer_benchmark import CASES, Setting, benchmark_case
+from mmdet_cbn.whole_file import whole_file
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / 'configs/cbn/mask-rcnn_r50_fpn_4conv1fc_cbn_4xb4-1x_coco.py'
@@ -86,11 +87,11 @@ def main() -> None:
     print(to_markdown(rows))
     if args.json:
         record = {'machine': where, 'command': sys.argv[1:], 'results': rows}
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(record, indent=1) + '\n')
+        with whole_file(args.json) as partial:
+            partial.write_text(json.dumps(record, indent=1) + '\n')
     if args.plot:
-        args.plot.parent.mkdir(parents=True, exist_ok=True)
-        plot(rows, args.plot, title=where)
+        with whole_file(args.plot) as partial:
+            plot(rows, partial, title=where)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 

@@ -26,6 +26,7 @@ from mmdet_cbn.layers import CrossIterationBatchNorm2d
 from mmdet_cbn.study.digits import Samples, batches
 from mmdet_cbn.study.network import build_network
 from mmdet_cbn.study.trials import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY
+from mmdet_cbn.whole_file import whole_file
 
 EPOCH = 6000  # images
 MOST_RATES = 4  # lines that can be told apart
@@ -134,16 +135,15 @@ def main() -> None:
     try:
         runs = {f'lr {lr:g}': measure(args, lr) for lr in args.lr}
         print(to_text(runs))
-        for path in (args.json, args.plot):
-            if path:
-                path.parent.mkdir(parents=True, exist_ok=True)
         if args.json:
-            args.json.write_text(to_json(runs))
+            with whole_file(args.json) as partial:
+                partial.write_text(to_json(runs))
         if args.plot:
             title = (
                 f'CBN on digits, batch size {args.batch_size}, k = {args.window_size}, burn-in {args.burn_in}'
             )
-            plot_correction(runs, args.plot, title, args.burn_in)
+            with whole_file(args.plot) as partial:
+                plot_correction(runs, partial, title, args.burn_in)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
 

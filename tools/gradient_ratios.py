@@ -15,6 +15,7 @@ from torch import nn
 
 from mmdet_cbn.analysis.gradient_ratios import MeanRatio, gradient_ratios, mean_ratios
 from mmdet_cbn.analysis.gradient_ratios_plot import plot_gradient_ratios
+from mmdet_cbn.whole_file import whole_file
 
 PICTURES = ('.jpg', '.jpeg', '.png')
 
@@ -166,14 +167,13 @@ def main() -> None:
             load_weights(model, args.checkpoint)
         ratios = gradient_ratios(model, forward, args.projections)
         print(to_text(mean_ratios(ratios)))
-        for path in (args.json, args.plot):
-            if path:
-                path.parent.mkdir(parents=True, exist_ok=True)
         if args.json:
-            args.json.write_text(json.dumps([asdict(ratio) for ratio in ratios], indent=1) + '\n')
+            with whole_file(args.json) as partial:
+                partial.write_text(json.dumps([asdict(ratio) for ratio in ratios], indent=1) + '\n')
         if args.plot:
             weights = args.weights or (Path(args.checkpoint).name if args.checkpoint else 'initial weights')
-            plot_gradient_ratios(ratios, args.plot, f'{Path(args.model).stem}, {weights}')
+            with whole_file(args.plot) as partial:
+                plot_gradient_ratios(ratios, partial, f'{Path(args.model).stem}, {weights}')
     except (ModelError, ValueError, OSError) as error:
         sys.exit(f'error: {error}')
 

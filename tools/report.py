@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from mmdet_cbn.analysis.curves import plot_curves
 from mmdet_cbn.analysis.entries import Entry, ReportError, read_entry
 from mmdet_cbn.analysis.report import label_entries, to_csv, to_markdown
 from mmdet_cbn.launch.explanations import explain_file
+from mmdet_cbn.whole_file import whole_file
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 FORMATS = {'md': to_markdown, 'csv': to_csv}
@@ -33,17 +33,9 @@ def parse_args() -> Namespace:
 
 
 def write(path: Path, fill: Callable[[Path], object]) -> None:
-    """Have a file written under a temporary name, and rename it when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{os.getpid()}.{path.name}')
-    try:
+    """Have a file written whole or not at all, and say so."""
+    with whole_file(path) as partial:
         fill(partial)
-        partial.replace(path)
-    except OSError as error:
-        error.filename = str(path)  # not the temporary name, which is gone
-        raise
-    finally:
-        partial.unlink(missing_ok=True)
     print(f'wrote {path}', file=sys.stderr)
 
 

@@ -21,6 +21,7 @@ from mmdet_cbn.study.plots import plot_comparison, plot_curves
 from mmdet_cbn.study.results import StudyError, read_result
 from mmdet_cbn.study.runner import missing_trials, run_trials
 from mmdet_cbn.study.summary import MEASURES, Results, table, to_csv, to_markdown, to_text
+from mmdet_cbn.whole_file import whole_file
 
 
 def parse_args() -> Namespace:
@@ -59,14 +60,18 @@ def scaled_comparisons(args: Namespace) -> tuple[Comparison, ...]:
 
 def report(comparisons: Sequence[Comparison], results: Results, out: Path) -> None:
     """Write the tables and the pictures, and print the tables."""
-    (out / 'tables.md').write_text(to_markdown(comparisons, results))
-    (out / 'trials.csv').write_text(to_csv(results))
+    with whole_file(out / 'tables.md') as partial:
+        partial.write_text(to_markdown(comparisons, results))
+    with whole_file(out / 'trials.csv') as partial:
+        partial.write_text(to_csv(results))
     for comparison in comparisons:
-        plot_comparison(comparison, results, out / f'{comparison.name}.png')
+        with whole_file(out / f'{comparison.name}.png') as partial:
+            plot_comparison(comparison, results, partial)
         for measure in MEASURES:
             print(f'\n{comparison.title}: {measure.label}')
             print(to_text(table(comparison, results, measure)))
-    plot_curves(comparisons[0], SMALL_BATCH, results, out / 'training_curves.png')
+    with whole_file(out / 'training_curves.png') as partial:
+        plot_curves(comparisons[0], SMALL_BATCH, results, partial)
     print(f'\ntables, trials.csv and pictures are in {out}')
 
 

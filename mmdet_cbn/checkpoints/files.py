@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from ..whole_file import whole_file
 
 
 class CheckpointError(RuntimeError):
@@ -69,13 +70,7 @@ def write_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
     Raises:
         OSError: The file cannot be written; nothing of it is left.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}')
     content = BytesIO()  # torch reports a full disk as a RuntimeError without the file's name
     torch.save(checkpoint, content)
-    try:
+    with whole_file(path) as partial:
         partial.write_bytes(content.getbuffer())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

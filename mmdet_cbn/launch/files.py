@@ -1,9 +1,10 @@
 """Checkpoints and predictions that are written whole or not at all."""
 
-import os
 from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
+
+from ..whole_file import whole_file
 
 
 class WholeFileBackend(LocalBackend):
@@ -19,17 +20,8 @@ class WholeFileBackend(LocalBackend):
         Raises:
             OSError: With the name of the file; nothing of it is left.
         """
-        path = Path(filepath)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f'.{path.name}.{os.getpid()}')
-        try:
+        with whole_file(filepath) as partial:
             partial.write_bytes(obj)
-            partial.replace(path)
-        except OSError as error:
-            error.filename = str(path)  # not the temporary name, which is gone
-            raise
-        finally:
-            partial.unlink(missing_ok=True)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
         """Write text likewise."""

@@ -31,6 +31,12 @@ def check_flag(name: str, value: object) -> None:
         raise ValueError(f'{name} must be True or False, got {name}={value!r}')
 
 
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise ValueError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f'{name} must be one of {", ".join(map(repr, choices))}, got {name}={value!r}')
+
+
 def reject_unknown(owner: type, unknown: Mapping[str, object], known: tuple[str, ...]) -> None:
     """Raise ValueError for arguments that ``owner`` does not have.
 

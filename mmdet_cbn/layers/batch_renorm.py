@@ -98,6 +98,10 @@ class BatchRenorm2d(StatefulBatchNorm2d, _BatchNorm):
         bias = shift if self.bias is None else self.bias + shift
         return normalize(x, weight, bias, mean, var, self.eps)
 
+    def _in_use(self, mean: Tensor, var: Tensor, r: Tensor, d: Tensor) -> dict[str, Tensor]:
+        std = (var + self.eps).sqrt() / r
+        return {'mean': mean - d * std, 'var': std.square() - self.eps}
+
     def _progress(self, dtype: torch.dtype) -> Tensor:
         """Return how much of the warm-up is done, from 0 to 1, shape ()."""
         done = self.iterations.to(dtype)

@@ -90,6 +90,8 @@ class _CrossIterationBatchNorm2d(StatefulBatchNorm2d):
                 mean_bar, var_bar, share = window.average(mean, var, weight, bias)
                 if remember:
                     gradient = self._window_gradient(mean_bar, share, weight, bias)
+                    if joint and gradient is not None:  # nan where no process has data
+                        gradient = tuple(torch.where(total > 0, term, 0) for term in gradient)
                     derivatives = self._derivatives(conv, conv_input, x, *own)
                     if joint and derivatives is not None:
                         derivatives = joint_derivatives(*derivatives, own[0], mean, part)
@@ -114,6 +116,9 @@ class _CrossIterationBatchNorm2d(StatefulBatchNorm2d):
         if total is None:
             return normalize(x, self.weight, self.bias, mean, var, self.eps, share)
         return joint_normalize(x, self.weight, self.bias, mean, var, self.eps, share, total)
+
+    def _in_use(self, mean: Tensor, var: Tensor, *_: Any) -> dict[str, Tensor]:
+        return {'mean': mean, 'var': var}
 
     def _fitting_window(self, mean: Tensor, weight: Tensor | None, conv: nn.Conv2d | None) -> Window:
         if self.window is None or not self.window.matches(self.window_size, mean, weight):

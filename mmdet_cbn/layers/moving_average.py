@@ -1,13 +1,11 @@
 """Moving Average Batch Normalization (MABN)."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..ops import mean_of_squares, moving_average_normalize
-from .arguments import check_integer, check_number
+from .arguments import check_choice, check_integer, check_number
 from .stateful_batch_norm import StatefulBatchNorm2d
 
 
@@ -37,6 +35,13 @@ class MovingAverageBatchNorm2d(StatefulBatchNorm2d, _BatchNorm):
     averages and changes nothing, since what it changed would alter the next training output. Psi_B scales
     with the loss: a dynamic loss scale that jumps is felt for m iterations.
 
+    The paper's ablations put other statistics in the place of these two, each from the same iteration on:
+    ``forward_statistics='sma'`` leaves chi2_hat out (r = 1), ``'batch'`` takes chi2_B for chi2_bar as well;
+    ``backward_statistics='batch'`` takes Psi_B as it is, ``'ema'`` its exponential average
+    :math:`\hat\Psi \leftarrow \hat\Psi + \max(1/t, momentum)(\Psi_B - \hat\Psi)`, which begins as the mean of
+    all. ``'batch'`` in both is the derivative of normalization by the mean of squares. Uncentred filters are
+    an ``nn.Conv2d`` in front.
+
     Args:
         num_features: Channels C of the input (N, C, H, W).
         eps: Added to the mean of squares.
@@ -47,6 +52,8 @@ class MovingAverageBatchNorm2d(StatefulBatchNorm2d, _BatchNorm):
         buffer_size: m, at least 1.
         warmup_iters: Number of first iterations with batch statistics.
         r_max: Bound of r, at least 1.
+        forward_statistics: What the forward pass normalizes by: 'ema' (eq. 19), 'sma' or 'batch'.
+        backward_statistics: What stands for Psi_B in the backward pass: 'sma' (eq. 20), 'ema' or 'batch'.
         device: Of parameters and buffers.
         dtype: Of parameters and buffers.
         **unknown: Nothing else is taken.
@@ -60,8 +67,7 @@ class MovingAverageBatchNorm2d(StatefulBatchNorm2d, _BatchNorm):
         torch.Size([2, 8, 14, 14])
     """
 
-    arguments = ('buffer_size', 'warmup_iters', 'r_max')
-    memory = ('iterations', 'chi2_buffer', 'psi_buffer')
+    arguments = ('buffer_size', 'warmup_iters', 'r_max', 'forward_statistics', 'backward_statistics')
 
     def __init__(
         self,
@@ -74,6 +80,8 @@ class MovingAverageBatchNorm2d(StatefulBatchNorm2d, _BatchNorm):
         buffer_size: int = 16,
         warmup_iters: int = 100,
         r_max: float = 5.0,
+        forward_statistics: str = 'ema',
+        backward_statistics: str = 'sma',
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         **unknown: object,
@@ -86,43 +94,97 @@ class MovingAverageBatchNorm2d(StatefulBatchNorm2d, _BatchNorm):
         self.buffer_size = buffer_size
         self.warmup_iters = warmup_iters
         self.r_max = r_max
-        for name in ('chi2_buffer', 'psi_buffer'):
-            rows = torch.zeros(buffer_size, num_features, device=device, dtype=dtype)
-            self.register_buffer(name, rows)
+        check_choice('forward_statistics', forward_statistics, ('ema', 'sma', 'batch'))
+        check_choice('backward_statistics', backward_statistics, ('sma', 'ema', 'batch'))
+        self.forward_statistics = forward_statistics
+        self.backward_statistics = backward_statistics
+        buffers = {}
+        if forward_statistics != 'batch':
+            buffers['chi2_buffer'] = (buffer_size, num_features)
+        if backward_statistics == 'sma':
+            buffers['psi_buffer'] = (buffer_size, num_features)
+        elif backward_statistics == 'ema':
+            buffers['psi_hat'] = (num_features,)
+        for name, shape in buffers.items():
+            self.register_buffer(name, torch.zeros(shape, device=device, dtype=dtype))
+        self.memory = ('iterations', *buffers)
 
-    def _advance(self, x: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+    def _advance(self, x: Tensor) -> tuple[Tensor, Tensor, '_BackwardStatistics']:
         self._require_running_statistics()
         with torch.no_grad():
-            chi2_batch = mean_of_squares(x)
+            chi2 = chi2_batch = mean_of_squares(x)
             t = self.iterations + 1
             row = (t % self.buffer_size).reshape(1)
             averaging = (t > self.buffer_size) & (t >= self.warmup_iters)
-            chi2_rows = self.chi2_buffer.index_copy(0, row, chi2_batch.to(self.chi2_buffer)[None])
-            chi2 = torch.where(averaging, chi2_rows.mean(0), chi2_batch)
+            chi2_rows = None
+            if self.forward_statistics != 'batch':
+                chi2_rows = self.chi2_buffer.index_copy(0, row, chi2_batch.to(self.chi2_buffer)[None])
+                chi2 = torch.where(averaging, chi2_rows.mean(0), chi2_batch)
             # E[x^2] = var + mean^2: a checkpoint of BN brings a mean along, which is 0 from here on.
             chi2_hat = (self.running_var + self.running_mean.square()).to(chi2)
-            r = ((chi2 + self.eps) / (chi2_hat + self.eps)).sqrt()
-            r = torch.where(t > max(1000, self.warmup_iters), r.clamp(1 / self.r_max, self.r_max), 1.0)
+            r = torch.ones_like(chi2)
+            if self.forward_statistics == 'ema':
+                ratio = ((chi2 + self.eps) / (chi2_hat + self.eps)).sqrt().clamp(1 / self.r_max, self.r_max)
+                r = torch.where(t > max(1000, self.warmup_iters), ratio, r)
         entered = chi2_batch.isfinite().all()
         if torch.is_grad_enabled():
             self._remember(chi2_rows, chi2, chi2_hat, entered)
+        return chi2, r, _BackwardStatistics(self, t, averaging, entered)
 
-        def average(psi: Tensor) -> Tensor:
-            kept = self.psi_buffer.index_select(0, row)
-            enters = entered & psi.isfinite().all()
-            self.psi_buffer.index_copy_(0, row, torch.where(enters, psi.to(kept)[None], kept))
-            return torch.where(averaging, self.psi_buffer.mean(0).to(psi), psi)
-
-        return chi2, r, average
-
-    def _normalize(self, x: Tensor, chi2: Tensor, r: Tensor, average: Callable[[Tensor], Tensor]) -> Tensor:
+    def _normalize(self, x: Tensor, chi2: Tensor, r: Tensor, average: '_BackwardStatistics') -> Tensor:
         return moving_average_normalize(x, self.weight, self.bias, chi2, r, self.eps, average)
 
+    def _in_use(self, chi2: Tensor, r: Tensor, average: '_BackwardStatistics') -> dict[str, Tensor]:
+        used = {'chi2': (chi2 + self.eps) / r.square() - self.eps}
+        return used if average.used is None else used | {'psi': average.used}
+
     @torch.no_grad()
-    def _remember(self, chi2_rows: Tensor, chi2: Tensor, chi2_hat: Tensor, entered: Tensor) -> None:
-        self.chi2_buffer.copy_(torch.where(entered, chi2_rows, self.chi2_buffer))
+    def _remember(self, chi2_rows: Tensor | None, chi2: Tensor, chi2_hat: Tensor, entered: Tensor) -> None:
+        if chi2_rows is not None:
+            self.chi2_buffer.copy_(torch.where(entered, chi2_rows, self.chi2_buffer))
         moved = chi2_hat.lerp(chi2, self.momentum).to(self.running_var)
         self.running_var.copy_(torch.where(entered, moved, self.running_var))
         self.running_mean.mul_(~entered)
         self.num_batches_tracked.add_(entered)
         self.iterations.add_(entered)
+
+
+class _BackwardStatistics:
+    """What takes the place of Psi_B in the backward pass of one call.
+
+    Args:
+        layer: Whose average it is.
+        t: Number of the call, from 1, shape ().
+        averaging: Whether the average is in use yet, shape ().
+        entered: Whether the call has entered the layer's memory, shape ().
+    """
+
+    def __init__(
+        self, layer: MovingAverageBatchNorm2d, t: Tensor, averaging: Tensor, entered: Tensor
+    ) -> None:
+        self._layer = layer
+        self._t = t
+        self._averaging = averaging
+        self._entered = entered
+        self.used: Tensor | None = None
+
+    def __call__(self, psi: Tensor) -> Tensor:
+        """Take Psi_B, shape (C,), into the layer's average and return what is in use."""
+        self.used = psi
+        if self._layer.backward_statistics != 'batch':
+            average = self._simple if self._layer.backward_statistics == 'sma' else self._exponential
+            enters = self._entered & psi.isfinite().all()
+            self.used = torch.where(self._averaging, average(psi, enters).to(psi), psi)
+        return self.used
+
+    def _simple(self, psi: Tensor, enters: Tensor) -> Tensor:
+        buffer = self._layer.psi_buffer
+        row = (self._t % self._layer.buffer_size).reshape(1)
+        kept = buffer.index_select(0, row)
+        buffer.index_copy_(0, row, torch.where(enters, psi.to(kept)[None], kept))
+        return buffer.mean(0)
+
+    def _exponential(self, psi: Tensor, enters: Tensor) -> Tensor:
+        kept = self._layer.psi_hat
+        moved = kept.lerp(psi.to(kept), self._t.to(kept).reciprocal().clamp(min=self._layer.momentum))
+        return kept.copy_(torch.where(enters, moved, kept))

@@ -69,6 +69,12 @@ class Repetition:
             output.grad_fn.metadata[_Call] = call
             self._calls = [*(ref(living) for living in self._living()), ref(call)]
 
+    @staticmethod
+    def remembered(node: torch.autograd.graph.Node) -> tuple[Any, ...] | None:
+        """Return the constants behind the output that ``node`` made, None for others' outputs."""
+        call = node.metadata.get(_Call)
+        return None if call is None else call.constants
+
     def reset(self) -> None:
         """Forget the passes without gradients that no backward pass came for."""
         self._without_grad = 0

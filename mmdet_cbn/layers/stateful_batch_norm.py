@@ -101,6 +101,29 @@ class StatefulBatchNorm2d(_BatchNorm):
         """Compute the output, without a look at what the layer remembers."""
         raise NotImplementedError
 
+    def _in_use(self, *constants: Any) -> dict[str, Tensor]:
+        """Name the statistics among the constants: see :meth:`statistics_in_use`."""
+        raise NotImplementedError
+
+    def statistics_in_use(self, node: torch.autograd.graph.Node) -> dict[str, Tensor]:
+        """Return the statistics that stood in the place of the batch's in one call of the layer.
+
+        Args:
+            node: The ``grad_fn`` of the layer's training output (what an in-place ReLU behind it replaces).
+
+        Returns:
+            Tensors of shape (C,): 'mean' and 'var', or 'chi2' for MABN, such that the output is the affine
+            map of the input that they make with ``weight``, ``bias`` and ``eps``; and for MABN 'psi' as soon
+            as the backward pass went through the node. Corrections such as r and d are taken in.
+
+        Raises:
+            ValueError: The node is not of an output of such a layer.
+        """
+        constants = self._repetition.remembered(node)
+        if constants is None:
+            raise ValueError(f'{node} did not make a training output of {type(self).__name__}')
+        return self._in_use(*constants)
+
     def train(self, mode: bool = True) -> nn.Module:
         """Set the mode, which ends a pass like ``torch.optim.swa_utils.update_bn``."""
         self._repetition.reset()

@@ -99,9 +99,10 @@ class _JointNormalize(torch.autograd.Function):
         grad_x = grad * direct[:, None, None].to(grad.dtype)
         grad_x.addcmul_(x, slope[:, None, None].to(grad.dtype))
         grad_x.add_((of_mean - slope * mean)[:, None, None].to(grad.dtype))
-        # What reaches mean and var themselves is summed over the processes with the weights' gradients.
-        grad_mean = -direct * grad_bias
-        grad_var = -0.5 * direct * invstd * grad_weight
+        # What reaches mean and var themselves is summed over the processes with the weights' gradients. Where
+        # no process has data, the statistics are nan, and nothing reaches them.
+        grad_mean = torch.where(total > 0, -direct * grad_bias, 0)
+        grad_var = torch.where(total > 0, -0.5 * direct * invstd * grad_weight, 0)
         return grad_x, grad_weight, grad_bias, grad_mean, grad_var, None, None, None
 
 

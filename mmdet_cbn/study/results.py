@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from ..whole_file import whole_file
 from .trials import Trial, settings
 
 
@@ -20,15 +20,9 @@ def result_file(folder: Path, trial: Trial) -> Path:
 
 
 def write_result(folder: Path, trial: Trial, result: dict[str, Any]) -> None:
-    """Write a result under a temporary name, and rename the file when it is whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = result_file(folder, trial)
-    partial = path.with_suffix(f'.{os.getpid()}.partial')
-    try:
+    """Write a result, whole or not at all."""
+    with whole_file(result_file(folder, trial)) as partial:
         partial.write_text(json.dumps(result, indent=1, allow_nan=False) + '\n')
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_result(folder: Path, trial: Trial) -> dict[str, Any] | None:

@@ -4,15 +4,28 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmdet_cbn.layers import MovingAverageBatchNorm2d
+from mmdet_cbn.layers import CenteredConv2d, MovingAverageBatchNorm2d
 
 CLOSE = {'rtol': 1e-9, 'atol': 1e-9}
 
 
 class LiteralMABN:
-    """Equations 19 and 20 of MABN with the released layer's running value; forward and backward by hand."""
+    """Equations 19 and 20 of MABN with the released layer's running value; forward and backward by hand.
 
-    def __init__(self, channels: int, m: int, warmup: int, r_max: float, momentum: float) -> None:
+    ``forward`` and ``backward`` are the ablations: which statistics take the place of the batch's.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        m: int,
+        warmup: int,
+        r_max: float,
+        momentum: float,
+        forward: str = 'ema',
+        backward: str = 'sma',
+    ) -> None:
+        self.forward, self.backward = forward, backward
         self.gamma = torch.rand(channels, dtype=torch.float64) + 0.5
         self.beta = torch.randn(channels, dtype=torch.float64)
         self.chi2_hat = torch.ones(channels, dtype=torch.float64)
@@ -29,17 +42,26 @@ class LiteralMABN:
         self.t += 1
         averaging = self.t > self.m and self.t >= self.warmup
         self.chi2s = [*self.chi2s, (x * x).mean(positions)][-self.m :]
-        chi2_bar = sum(self.chi2s) / len(self.chi2s) if averaging else self.chi2s[-1]
+        moving = averaging and self.forward != 'batch'
+        chi2_bar = sum(self.chi2s) / len(self.chi2s) if moving else self.chi2s[-1]
         z = x / column(chi2_bar + eps).sqrt()
         r = (chi2_bar + eps).sqrt() / (self.chi2_hat + eps).sqrt()
         self.clipped += int(((r < 1 / self.r_max) | (r > self.r_max)).sum())
-        r = r.clamp(1 / self.r_max, self.r_max) if self.t > max(1000, self.warmup) else torch.ones_like(r)
+        renormalizing = self.forward == 'ema' and self.t > max(1000, self.warmup)
+        r = r.clamp(1 / self.r_max, self.r_max) if renormalizing else torch.ones_like(r)
         self.chi2_hat = (1 - self.momentum) * self.chi2_hat + self.momentum * chi2_bar
         out = column(self.gamma * r) * z + column(self.beta)
 
         g = column(self.gamma * r) * grad
-        self.psis = [*self.psis, (g * z).mean(positions)][-self.m :]
-        psi_bar = sum(self.psis) / len(self.psis) if averaging else self.psis[-1]
+        self.psis = [*self.psis, (g * z).mean(positions)]
+        psi_bar = self.psis[-1]
+        if averaging and self.backward == 'sma':
+            psi_bar = sum(self.psis[-self.m :]) / self.m
+        elif averaging and self.backward == 'ema':
+            psi_bar = 0
+            for t, psi in enumerate(self.psis, 1):
+                share = max(1 / t, self.momentum)
+                psi_bar = (1 - share) * psi_bar + share * psi
         grad_x = (g - z * column(psi_bar)) / column(chi2_bar + eps).sqrt()
         return out, grad_x, (grad * column(r) * z).sum(positions), grad.sum(positions)
 
@@ -50,6 +72,28 @@ class LiteralMABN:
 def test_mabn_is_the_papers(m, warmup, steps):
     oracle = LiteralMABN(5, m, warmup, r_max=1.2, momentum=0.02)
     norm = MovingAverageBatchNorm2d(5, buffer_size=m, warmup_iters=warmup, r_max=1.2, dtype=torch.float64)
+    follow(norm, oracle, steps)
+
+
+@pytest.mark.parametrize('forward', ['ema', 'sma', 'batch'])
+@pytest.mark.parametrize('backward', ['sma', 'ema', 'batch'])
+def test_ablations_are_their_formulas(forward, backward):
+    oracle = LiteralMABN(5, 4, 6, 1.2, 0.1, forward, backward)
+    norm = MovingAverageBatchNorm2d(
+        5,
+        buffer_size=4,
+        warmup_iters=6,
+        r_max=1.2,
+        momentum=0.1,
+        forward_statistics=forward,
+        backward_statistics=backward,
+        dtype=torch.float64,
+    )
+    follow(norm, oracle, 1010 if forward == 'ema' and backward == 'batch' else 30)
+
+
+def follow(norm: MovingAverageBatchNorm2d, oracle: LiteralMABN, steps: int) -> None:
+    """Compare outputs, gradients and running values step by step."""
     norm.weight.data.copy_(oracle.gamma)
     norm.bias.data.copy_(oracle.beta)
     for step in range(steps):
@@ -65,6 +109,53 @@ def test_mabn_is_the_papers(m, warmup, steps):
         torch.testing.assert_close(norm.running_var, oracle.chi2_hat, **CLOSE)
     assert steps < 1010 or oracle.clipped > 10
     assert torch.equal(norm.running_mean, torch.zeros(5, dtype=torch.float64))
+
+
+def test_batch_statistics_in_both_passes_are_the_derivative_of_rms_norm():
+    norm = MovingAverageBatchNorm2d(
+        3,
+        warmup_iters=0,
+        buffer_size=1,
+        forward_statistics='batch',
+        backward_statistics='batch',
+        dtype=torch.float64,
+    )
+    conv = CenteredConv2d(2, 3, 2, dtype=torch.float64)
+    for _ in range(20):
+        x = torch.randn(2, 2, 4, 5, dtype=torch.float64)
+        loss = norm(conv(x)).pow(3).mean()
+        gradient = torch.autograd.grad(loss, conv.weight)[0]
+        filters = conv.weight - conv.weight.mean((1, 2, 3), keepdim=True)
+        y = nn.functional.conv2d(x, filters, conv.bias)
+        expected = (y / ((y * y).mean((0, 2, 3), keepdim=True) + norm.eps).sqrt()).pow(3).mean()
+        torch.testing.assert_close(loss, expected, **CLOSE)
+        torch.testing.assert_close(gradient, torch.autograd.grad(expected, conv.weight)[0], **CLOSE)
+
+
+def test_ablations_remember_what_they_average_alone():
+    bn = set(nn.BatchNorm2d(2).state_dict())
+    memory = {
+        (forward, backward): set(
+            MovingAverageBatchNorm2d(2, forward_statistics=forward, backward_statistics=backward).state_dict()
+        )
+        - bn
+        for forward, backward in [('ema', 'sma'), ('batch', 'sma'), ('sma', 'ema'), ('batch', 'batch')]
+    }
+    assert memory == {
+        ('ema', 'sma'): {'iterations', 'chi2_buffer', 'psi_buffer'},
+        ('batch', 'sma'): {'iterations', 'psi_buffer'},
+        ('sma', 'ema'): {'iterations', 'chi2_buffer', 'psi_hat'},
+        ('batch', 'batch'): {'iterations'},
+    }
+
+
+@pytest.mark.parametrize(
+    'wrong', [{'forward_statistics': 'EMA'}, {'backward_statistics': None}, {'forward_statistics': 16}]
+)
+def test_unknown_statistics_are_named_with_the_choices(wrong):
+    (name, value), *_ = wrong.items()
+    with pytest.raises(ValueError, match=f"{name} must be one of '.*'batch', got {name}={value!r}"):
+        MovingAverageBatchNorm2d(3, **wrong)
 
 
 def test_gradient_is_exact_while_batch_statistics_are_in_use():

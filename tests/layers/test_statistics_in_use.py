@@ -1,0 +1,65 @@
+"""``statistics_in_use`` against the affine map that a layer really applied."""
+
+import pytest
+import torch
+from torch import nn
+
+from mmdet_cbn.layers import (
+    BatchRenorm2d,
+    CenteredConv2d,
+    CrossIterationBatchNorm2d,
+    MovingAverageBatchNorm2d,
+    NaiveCrossIterationBatchNorm2d,
+    pair_conv_norm,
+)
+
+NORMS = {
+    'CBN': lambda: CrossIterationBatchNorm2d(3, window_size=3),
+    'NaiveCBN': lambda: NaiveCrossIterationBatchNorm2d(3, window_size=3),
+    'BRN': lambda: BatchRenorm2d(3, warmup_iters=2),
+    'MABN': lambda: MovingAverageBatchNorm2d(3, buffer_size=2, warmup_iters=0, r_max=1.1),
+}
+
+
+@pytest.mark.parametrize('name', NORMS)
+def test_they_make_the_output(name):
+    norm = NORMS[name]()
+    if name == 'MABN':
+        norm.iterations.fill_(1000)  # from where on it renormalizes
+    block = nn.Sequential(CenteredConv2d(2, 3, 3), norm, nn.ReLU(inplace=True)).double()
+    pair_conv_norm(block)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    for _ in range(4):
+        x = block[0](torch.randn(2, 2, 5, 5, dtype=torch.float64))
+        y = norm(x)
+        node, out = y.grad_fn, y.clone()
+        grad = torch.randn_like(out)
+        block[2](y).backward(grad)
+        used = norm.statistics_in_use(node)
+        mean = used.get('mean', torch.zeros(3, dtype=torch.float64))
+        var = used['var'] if 'var' in used else used['chi2']
+        z = (x - mean.view(-1, 1, 1)) / (var + norm.eps).sqrt().view(-1, 1, 1)
+        expected = z * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
+        torch.testing.assert_close(out, expected, rtol=1e-9, atol=1e-9)
+    assert ('psi' in used) == (name == 'MABN')
+
+
+def test_psi_in_use_is_what_the_gradient_was_made_with():
+    norm = MovingAverageBatchNorm2d(3, buffer_size=2, warmup_iters=0, affine=False, dtype=torch.float64)
+    for _ in range(4):
+        x = torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+        out, grad = norm(x), torch.randn(2, 3, 4, 4, dtype=torch.float64)
+        assert 'psi' not in norm.statistics_in_use(out.grad_fn)
+        out.backward(grad)
+        used = {name: value.view(-1, 1, 1) for name, value in norm.statistics_in_use(out.grad_fn).items()}
+        std = (used['chi2'] + norm.eps).sqrt()
+        torch.testing.assert_close(x.grad, (grad - x / std * used['psi']) / std, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize('name', NORMS)
+def test_others_outputs_have_none(name):
+    norm = NORMS[name]()
+    out = norm.eval()(torch.randn(2, 3, 4, 4, requires_grad=True))
+    with pytest.raises(ValueError, match=f'did not make a training output of {type(norm).__name__}'):
+        norm.statistics_in_use(out.grad_fn)
