@@ -74,7 +74,7 @@ class FractionError:
             if key not in self._windows:
                 self._windows[key] = Window(norm.window_size, mean, own, conv.groups)
             window = self._windows[key]
-            _, pooled[fraction], _ = window.average(mean, var, own, own_bias)
+            _, pooled[fraction], _ = window.average(mean, var, *window.statistics(own, own_bias))
             window.push(mean, var, own, own_bias, derivatives)
         exact = pooled.pop(1.0).clamp(min=norm.eps)
         for fraction, found in pooled.items():

@@ -87,9 +87,10 @@ class _CrossIterationBatchNorm2d(StatefulBatchNorm2d):
             if pooling:
                 weight, bias = self._weights(conv, mean.dtype)
                 window = self._fitting_window(mean, weight, conv)
-                mean_bar, var_bar, share = window.average(mean, var, weight, bias)
+                past = window.statistics(weight, bias)
+                mean_bar, var_bar, share = window.average(mean, var, *past)
                 if remember:
-                    gradient = self._window_gradient(mean_bar, share, weight, bias)
+                    gradient = self._window_gradient(mean_bar, share, *past)
                     if joint and gradient is not None:  # nan where no process has data
                         gradient = tuple(torch.where(total > 0, term, 0) for term in gradient)
                     derivatives = self._derivatives(conv, conv_input, x, *own)
@@ -141,7 +142,7 @@ class _CrossIterationBatchNorm2d(StatefulBatchNorm2d):
         return None, None
 
     def _window_gradient(
-        self, mean_bar: Tensor, share: Tensor, weight: Tensor | None, bias: Tensor | None
+        self, mean_bar: Tensor, share: Tensor, past_mean: Tensor, past_var: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
         return None
 
@@ -277,9 +278,9 @@ class CrossIterationBatchNorm2d(_CrossIterationBatchNorm2d, _BatchNorm):
         return weight, None if conv.bias is None else conv.bias.to(dtype)
 
     def _window_gradient(
-        self, mean_bar: Tensor, share: Tensor, weight: Tensor, bias: Tensor | None
+        self, mean_bar: Tensor, share: Tensor, past_mean: Tensor, past_var: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
-        return self.window.gradient(mean_bar, share, weight, bias) if self.window_gradient else None
+        return self.window.gradient(mean_bar, share, past_mean, past_var) if self.window_gradient else None
 
     def _derivatives(
         self, conv: nn.Conv2d, x: Tensor, y: Tensor, mean: Tensor, var: Tensor

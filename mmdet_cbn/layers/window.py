@@ -1,9 +1,11 @@
 """The entries that a cross-iteration layer keeps of its last iterations."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ..ops import compensate, pool, pooled_derivatives, project
 
@@ -83,32 +85,37 @@ class Window:
         return compensate(self.mean, self.var, *self._steps(weight, bias))
 
     def average(
-        self, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None
+        self, mean: Tensor, var: Tensor, past_mean: Tensor, past_var: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return mu_bar, var_bar and the share of the current statistics: see :func:`ops.pool`."""
-        return pool(mean, var, *self.statistics(weight, bias), self.valid())
+        return pool(mean, var, past_mean, past_var, self.valid())
 
     def gradient(
-        self, mean_bar: Tensor, share: Tensor, weight: Tensor, bias: Tensor | None
+        self, mean_bar: Tensor, share: Tensor, past_mean: Tensor, past_var: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Differentiate what :meth:`average` returned by today's weights: see :func:`ops.pooled_derivatives`.
+
+        Args:
+            mean_bar: Shape (C,), from :meth:`average`, like ``share``.
+            share: Shape ().
+            past_mean: Shape (C, k), from :meth:`statistics`, like ``past_var``.
+            past_var: See above.
 
         Returns:
             d mu_bar / d w and d var_bar / d w of shape (C, D), and for a bias of shapes () and (C,).
         """
-        mean_step, var_step = self._steps(weight, bias)
-        past_mean, past_var = compensate(self.mean, self.var, mean_step, var_step)
         of_mean, *others = pooled_derivatives(
             mean_bar,
             share,
             past_mean,
             past_var,
-            mean_step,
+            past_mean - self.mean,
             self.mean_derivative,
             self.variance_derivative,
             self.valid(),
         )
-        return of_mean.repeat_interleave(weight.size(0) // of_mean.size(0), 0), *others
+        groups, size = of_mean.shape
+        return of_mean[:, None].expand(-1, mean_bar.numel() // groups, -1).reshape(-1, size), *others
 
     def push(
         self,
@@ -161,6 +168,30 @@ class Window:
         }
 
 
+class _AttachGradient(torch.autograd.Function):
+    """The identity of mu_bar and var_bar, with the derivatives by weights and bias that it is given."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        mean_bar: Tensor,
+        var_bar: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        *gradient: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(*gradient)
+        return mean_bar.clone(), var_bar.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_mean: Tensor, grad_var: Tensor) -> tuple[Tensor | None, ...]:
+        of_mean, of_var, of_mean_bias, of_var_bias = ctx.saved_tensors
+        grad_weight = (of_mean * grad_mean[:, None]).addcmul_(of_var, grad_var[:, None])
+        grad_bias = of_mean_bias * grad_mean + of_var_bias * grad_var if ctx.needs_input_grad[3] else None
+        return None, None, grad_weight, grad_bias, None, None, None, None
+
+
 def attach_gradient(
     mean_bar: Tensor,
     var_bar: Tensor,
@@ -177,12 +208,4 @@ def attach_gradient(
         weight: The weights (C, D) with their graph.
         bias: Shape (C,) with its graph, or None.
     """
-    of_mean, of_var, of_mean_bias, of_var_bias = gradient
-    step = weight - weight.detach()  # zero, but it carries the gradient
-    mean_bar = mean_bar + (of_mean * step).sum(1)
-    var_bar = var_bar + (of_var * step).sum(1)
-    if bias is not None:
-        step = bias - bias.detach()
-        mean_bar = mean_bar + of_mean_bias * step
-        var_bar = var_bar + of_var_bias * step
-    return mean_bar, var_bar
+    return _AttachGradient.apply(mean_bar, var_bar, weight, bias, *gradient)
