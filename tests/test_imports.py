@@ -105,7 +105,17 @@ def imported_roots(folder: str) -> set[str]:
     [
         ('ops', {'torch', 'mmdet_cbn.ops'}),
         ('layers', {'torch', 'mmdet_cbn.ops', 'mmdet_cbn.layers'}),
-        ('hooks', {'torch', 'mmengine', 'mmdet_cbn.checkpoints', 'mmdet_cbn.layers', 'mmdet_cbn.hooks'}),
+        (
+            'hooks',
+            {
+                'torch',
+                'mmengine',
+                'mmdet_cbn.analysis',
+                'mmdet_cbn.checkpoints',
+                'mmdet_cbn.layers',
+                'mmdet_cbn.hooks',
+            },
+        ),
         (
             'study',
             {

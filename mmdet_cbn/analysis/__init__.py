@@ -12,5 +12,8 @@ Modules:
     fraction_error: what ``derivative_fraction`` changes along a run.
     normalized_convolutions: records the convolutions that a batch norm follows.
     gradient_ratios, gradient_ratios_plot: how statistics depend on earlier layers' weights.
+    detection_study, detection_study_runs, detection_study_tables: the norms in a small detector, over batch
+        sizes and seeds.
     correction, correction_plot: how good CBN's corrected statistics are.
+    statistics_recorder, statistics_file, statistics_plot: what layers normalize by along a run.
 """

@@ -1,0 +1,102 @@
+"""Train on the study's task and record what the batch norms do, beside a larger reference batch.
+
+The learning rate is the study's for this batch size, and stays as it is for the whole run.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from itertools import count, islice
+from pathlib import Path
+
+import torch
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+
+from mmdet_cbn.analysis.statistics_recorder import StatisticsRecorder
+from mmdet_cbn.study.digits import batches, training_samples
+from mmdet_cbn.study.methods import METHODS, make_norm, paper_window_size
+from mmdet_cbn.study.network import build_network
+from mmdet_cbn.study.trials import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY
+
+EPOCH = 6000  # images
+BURN_IN = 0.25  # of the run, for CBN's window
+
+
+def positive(text: str) -> int:
+    """Read a number of at least 1."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise ArgumentTypeError(f'must be an integer >= 1, got {text!r}')
+    return number
+
+
+def parse_args() -> Namespace:
+    """Read the command line."""
+    parser = ArgumentParser(description=__doc__.partition('\n')[0])
+    parser.add_argument('--method', required=True, choices=[name for name in METHODS if name != 'gn'])
+    parser.add_argument('--batch-size', type=positive, default=2, metavar='N', help='images (default: 2)')
+    parser.add_argument(
+        '--iterations', type=positive, default=2000, metavar='T', help='of the run (default: 2000)'
+    )
+    parser.add_argument(
+        '--reference', type=positive, default=128, metavar='N', help='images of the reference (default: 128)'
+    )
+    parser.add_argument(
+        '--interval',
+        type=positive,
+        default=50,
+        metavar='T',
+        help='iterations between references (default: 50)',
+    )
+    parser.add_argument('--out', type=Path, required=True, metavar='FILE.npz', help='where it is written')
+    args = parser.parse_args()
+    if args.out.suffix != '.npz':
+        parser.error(f'--out {args.out}: the name has to end in .npz')
+    return args
+
+
+def record(args: Namespace) -> tuple[StatisticsRecorder, float]:
+    """Train, and return what was recorded and the mean loss of the later half of the run."""
+    window_size, burn_in = paper_window_size(args.batch_size), round(BURN_IN * args.iterations)
+    norm = make_norm(args.method, window_size, burn_in, args.iterations)
+    model = build_network(norm, METHODS[args.method].conv).train()
+    optimizer = torch.optim.SGD(
+        model.parameters(), LEARNING_RATE * args.batch_size, MOMENTUM, weight_decay=WEIGHT_DECAY
+    )
+    endless = (batch for epoch in count() for batch in batches(0, epoch, args.batch_size, EPOCH))
+    # Images of another seed, so none that the run trains with.
+    reference = training_samples(1, 0, args.reference).images
+    losses = []
+    with StatisticsRecorder(model, limit=max(2, args.iterations)) as recorder:
+        data = tqdm(islice(endless, args.iterations), args.method, args.iterations, leave=False, disable=None)
+        for iteration, batch in enumerate(data, 1):
+            loss = cross_entropy(model(batch.images), batch.labels)
+            optimizer.zero_grad()
+            loss.backward()
+            if iteration % args.interval == 0:
+                with recorder.reference():
+                    model(reference)
+            optimizer.step()
+            losses.append(loss.item())
+    late = losses[len(losses) // 2 :]
+    return recorder, sum(late) / len(late)
+
+
+def main() -> None:
+    """Train, write, say how well it learned."""
+    args = parse_args()
+    try:
+        recorder, loss = record(args)
+        recorder.save(args.out)
+    except (ValueError, OSError) as error:
+        sys.exit(f'error: {error}')
+    print(f'{args.out}: training loss, later half of the run: {loss:.2f}')
+
+
+if __name__ == '__main__':
+    main()
