@@ -57,7 +57,8 @@ def losses(work: Path) -> list[tuple[int, float]]:
 @pytest.mark.skipif(not COCO_TINY.is_dir(), reason=f'{COCO_TINY} is not there')
 def test_train_resume_and_test_on_real_images(tmp_path):
     work = tmp_path / 'work'
-    end = ['train_cfg.max_epochs=1', 'custom_hooks.0.burn_in_epochs=0.5']
+    # Evaluation, which takes most of the time, is for dist_test.sh.
+    end = ['train_cfg.max_epochs=1', 'train_cfg.val_interval=100', 'custom_hooks.0.burn_in_epochs=0.5']
     run('dist_train.sh', CONFIG, '2', '--work-dir', str(work), *SMALL, *end)
     assert (work / 'epoch_1.pth').is_file()
     assert [epoch for epoch, _ in losses(work)] == [1, 1]

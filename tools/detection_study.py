@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tqdm import tqdm
 from mmdet_cbn.analysis.detection_study import METHODS, DetectionRun, Scale, plan_runs
 from mmdet_cbn.analysis.detection_study_runs import only_study, read_result, train_and_write
 from mmdet_cbn.analysis.detection_study_tables import table, to_csv, to_markdown
+from mmdet_cbn.argument_types import positive_integer
 from mmdet_cbn.data.shapes import generate
 from mmdet_cbn.launch.explanations import explain_file
 from mmdet_cbn.study.results import StudyError
@@ -43,7 +44,7 @@ def parse_args() -> Namespace:
     parser.add_argument(
         '--batch-sizes',
         nargs='+',
-        type=positive,
+        type=positive_integer,
         default=[2, 1],
         metavar='N',
         help='images a process and iteration (default: 2 1)',
@@ -57,20 +58,9 @@ def parse_args() -> Namespace:
         ('--rois', Scale.rois, 'that the heads train on, of an image'),
     ):
         parser.add_argument(
-            name, type=positive, default=default, metavar='N', help=f'{text} (default: %(default)s)'
+            name, type=positive_integer, default=default, metavar='N', help=f'{text} (default: %(default)s)'
         )
     return parser.parse_args()
-
-
-def positive(text: str) -> int:
-    """Read a number of at least 1."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise ArgumentTypeError(f'must be an integer >= 1, got {text!r}')
-    return number
 
 
 def run_missing(runs: Sequence[DetectionRun], scale: Scale, out: Path) -> None:

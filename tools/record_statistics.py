@@ -6,7 +6,7 @@ The learning rate is the study's for this batch size, and stays as it is for the
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from itertools import count, islice
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from mmdet_cbn.analysis.statistics_recorder import StatisticsRecorder
+from mmdet_cbn.argument_types import positive_integer
 from mmdet_cbn.study.digits import batches, training_samples
 from mmdet_cbn.study.methods import METHODS, make_norm, paper_window_size
 from mmdet_cbn.study.network import build_network
@@ -24,31 +25,26 @@ EPOCH = 6000  # images
 BURN_IN = 0.25  # of the run, for CBN's window
 
 
-def positive(text: str) -> int:
-    """Read a number of at least 1."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise ArgumentTypeError(f'must be an integer >= 1, got {text!r}')
-    return number
-
-
 def parse_args() -> Namespace:
     """Read the command line."""
     parser = ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('--method', required=True, choices=[name for name in METHODS if name != 'gn'])
-    parser.add_argument('--batch-size', type=positive, default=2, metavar='N', help='images (default: 2)')
     parser.add_argument(
-        '--iterations', type=positive, default=2000, metavar='T', help='of the run (default: 2000)'
+        '--batch-size', type=positive_integer, default=2, metavar='N', help='images (default: 2)'
     )
     parser.add_argument(
-        '--reference', type=positive, default=128, metavar='N', help='images of the reference (default: 128)'
+        '--iterations', type=positive_integer, default=2000, metavar='T', help='of the run (default: 2000)'
+    )
+    parser.add_argument(
+        '--reference',
+        type=positive_integer,
+        default=128,
+        metavar='N',
+        help='images of the reference (default: 128)',
     )
     parser.add_argument(
         '--interval',
-        type=positive,
+        type=positive_integer,
         default=50,
         metavar='T',
         help='iterations between references (default: 50)',

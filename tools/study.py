@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
+from mmdet_cbn.argument_types import positive_integer
 from mmdet_cbn.study.comparisons import FULL, QUICK, SMALL_BATCH, Comparison, all_trials, make_comparisons
 from mmdet_cbn.study.plots import plot_comparison, plot_curves
 from mmdet_cbn.study.results import StudyError, read_result
@@ -29,27 +30,16 @@ def parse_args() -> Namespace:
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where results go')
     parser.add_argument('--quick', action='store_true', help='fewer and shorter trials: a look, no evidence')
-    parser.add_argument('--seeds', type=positive, metavar='N', help='trials of each kind')
-    parser.add_argument('--images', type=positive, metavar='N', help='training samples an epoch')
+    parser.add_argument('--seeds', type=positive_integer, metavar='N', help='trials of each kind')
+    parser.add_argument('--images', type=positive_integer, metavar='N', help='training samples an epoch')
     parser.add_argument(
         '--workers',
-        type=positive,
+        type=positive_integer,
         default=len(os.sched_getaffinity(0)),
         metavar='N',
         help='trials at a time, on one thread each (default: the number of cores, %(default)s)',
     )
     return parser.parse_args()
-
-
-def positive(text: str) -> int:
-    """Read a number of at least 1."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise ArgumentTypeError(f'must be an integer >= 1, got {text!r}')
-    return number
 
 
 def scaled_comparisons(args: Namespace) -> tuple[Comparison, ...]:

@@ -57,7 +57,13 @@ def alive(process):
 def test_a_stopped_study_goes_on(tmp_path, monkeypatch, capsys):
     """Interrupted in a run, it leaves no process and no result; that run starts again, and only once."""
     run_dir = tmp_path / 'runs' / 'cbn-window-gradient_batch1_seed0'
-    study = subprocess.Popen(**command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    study = subprocess.Popen(
+        **command(tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        # What a shell starts in the background ignores Ctrl-C, and hands that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         # MMEngine's folder of logs is there: the processes of the run are at work.
         wait_until(lambda: any(run_dir.glob('*/vis_data')) or study.poll() is not None)
