@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import math
 import os
 import shutil
@@ -18,7 +17,7 @@ from typing import Any, TextIO
 
 import torch
 
-from ..study.results import StudyError
+from ..study.results import StudyError, read_record, write_record
 from ..whole_file import whole_file
 from .detection_study import DetectionRun, config_text, settings
 from .runs import read_run
@@ -41,25 +40,12 @@ def read_result(out: Path, run: DetectionRun) -> dict[str, Any] | None:
     Raises:
         StudyError: The file cannot be read, or holds the result of other settings.
     """
-    path = result_file(out, run)
-    try:
-        result = json.loads(path.read_text())
-        recorded = result['settings'].items()
-        other = [
-            f'{name} {value!r}' for name, value in settings(run).items() if (name, value) not in recorded
-        ]
-        if not all(math.isfinite(result[name][-1]) for name in METRICS) or 'diverged' not in result:
-            raise ValueError('numbers are missing')
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise StudyError(f'{path} does not hold the result of a run ({error}); delete it') from error
-    other = [f'{name} {value!r}' for name, value in settings(run).items() if (name, value) not in recorded]
-    if other:
-        raise StudyError(
-            f'{path} was run with other settings than {", ".join(other)}; delete it, or give another --out'
-        )
-    return result
+    return read_record(result_file(out, run), settings(run), _check)
+
+
+def _check(result: dict[str, Any]) -> None:
+    if not all(math.isfinite(result[name][-1]) for name in METRICS) or 'diverged' not in result:
+        raise ValueError('numbers are missing')
 
 
 def train_and_write(run: DetectionRun, root: Path, out: Path, lock: TextIO) -> None:
@@ -89,10 +75,7 @@ def train_and_write(run: DetectionRun, root: Path, out: Path, lock: TextIO) -> N
     if status:
         raise StudyError(f'the run {run.name} failed (exit status {status}); what it said is in {log}')
     result = {'settings': settings(run), **measure(work_dir), 'seconds': round(seconds, 1)}
-    with whole_file(result_file(out, run)) as partial:
-        partial.write_text(
-            json.dumps(result | {'torch': torch.__version__}, indent=1, allow_nan=False) + '\n'
-        )
+    write_record(result_file(out, run), result | {'torch': torch.__version__})
 
 
 def measure(work_dir: Path) -> dict[str, Any]:

@@ -152,7 +152,7 @@ def test_results_of_other_settings_are_refused(tmp_path):
 )
 def test_a_damaged_result_is_named(tmp_path, content):
     write(tmp_path, content)
-    with pytest.raises(StudyError, match=r'seed2\.json does not hold the result of a run .*; delete it'):
+    with pytest.raises(StudyError, match=r'seed2\.json does not hold a result .*; delete it'):
         read_result(tmp_path, RUN)
 
 

@@ -53,5 +53,5 @@ def test_other_hyper_parameters_are_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize('text', ['', '{"settings": {', '[]', '{}', '{"settings": 3}'])
 def test_a_damaged_file_is_named(tmp_path, text):
     result_file(tmp_path, TRIAL).write_text(text)
-    with pytest.raises(StudyError, match=r'seed1\.json does not hold the result of a trial .*delete it'):
+    with pytest.raises(StudyError, match=r'seed1\.json does not hold a result .*delete it'):
         read_result(tmp_path, TRIAL)

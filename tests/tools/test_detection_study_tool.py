@@ -7,11 +7,11 @@ import runpy
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
+from processes import alive, wait_until
 
 pytest.importorskip('mmdet')
 
@@ -37,20 +37,6 @@ def run_here(monkeypatch, out, *arguments):
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-
-
-def wait_until(condition, seconds=300):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, 'waited in vain'
-        time.sleep(0.05)
-
-
-def alive(process):
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.mark.slow

@@ -8,11 +8,11 @@ import runpy
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
+from processes import alive, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,20 +20,6 @@ ROOT = Path(__file__).parents[2]
 def command(out, *arguments):
     program = [sys.executable, '-W', 'ignore', str(ROOT / 'tools' / 'study.py'), '--out', str(out)]
     return {'args': [*program, *arguments], 'env': {**os.environ, 'PYTHONPATH': str(ROOT)}}
-
-
-def wait_until(condition, seconds=300):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, 'waited in vain'
-        time.sleep(0.05)
-
-
-def alive(process):
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.mark.slow
