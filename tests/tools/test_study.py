@@ -82,6 +82,6 @@ def test_a_damaged_result_is_one_message(monkeypatch, tmp_path):
     damaged = tmp_path / 'trials' / 'bn_batch2_images4_seed0.json'
     damaged.parent.mkdir()
     damaged.write_text('{')
-    with pytest.raises(SystemExit, match=r'error: .*bn_batch2_images4_seed0\.json does not hold the result'):
+    with pytest.raises(SystemExit, match=r'error: .*bn_batch2_images4_seed0\.json does not hold a result'):
         run_here(monkeypatch, '--out', tmp_path, '--quick', '--images', 4)
     assert list(tmp_path.iterdir()) == [damaged.parent]
