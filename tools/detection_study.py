@@ -55,7 +55,6 @@ def parse_args() -> Namespace:
         ('--processes', Scale.processes, 'of each run'),
         ('--train-images', Scale.train_images, 'in the training set'),
         ('--val-images', Scale.val_images, 'in the validation set'),
-        ('--rois', Scale.rois, 'that the heads train on, of an image'),
     ):
         parser.add_argument(
             name, type=positive_integer, default=default, metavar='N', help=f'{text} (default: %(default)s)'
@@ -93,7 +92,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup asks for that
             signal.signal(number, lambda *_: sys.exit(143))  # as an exception it ends the run, too
-    scale = Scale(args.epochs, args.processes, args.train_images, args.val_images, args.rois)
+    scale = Scale(args.epochs, args.processes, args.train_images, args.val_images)
     runs = plan_runs(args.methods, args.batch_sizes, args.seeds, scale)
     try:
         if not args.report:

@@ -58,14 +58,12 @@ class Scale:
         processes: Of each run.
         train_images: In the training set.
         val_images: In the validation set.
-        rois: Of an image, that the heads train on; MMDetection's 512 are nearly all of a run's time.
     """
 
     epochs: int = 3
     processes: int = 2
     train_images: int = 500
     val_images: int = 200
-    rois: int = 128
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,6 @@ def changes(run: DetectionRun) -> dict[str, Any]:
         norm['warmup_iters'] = round(WARM_UP * epochs * run.iterations)
     warm_up = round(WARM_UP_IMAGES / (run.batch_size * run.scale.processes))
     changed: dict[str, Any] = {
-        'model': {'train_cfg': {'rcnn': {'sampler': {'num': run.scale.rois}}}},
         'train_dataloader': {'batch_size': run.batch_size},
         'train_cfg': {'max_epochs': epochs, 'val_interval': epochs},
         'param_scheduler': [
@@ -147,7 +144,7 @@ def changes(run: DetectionRun) -> dict[str, Any]:
     }
     if norm:
         head = {'norm_cfg': norm}
-        changed['model'] |= {
+        changed['model'] = {
             'backbone': head,
             'neck': head,
             'roi_head': {'bbox_head': head, 'mask_head': head},

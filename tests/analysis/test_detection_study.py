@@ -100,7 +100,6 @@ def test_what_all_configs_share(tmp_path):
         assert cfg.val_evaluator.ann_file == f'{data}/annotations/instances_val2017.json'
         assert cfg.optim_wrapper == stock.optim_wrapper
         if batch_size == 2:  # at the quickstart's own batch size the study trains as it does
-            stock.model.train_cfg.rcnn.sampler.num = 128  # but for the number of RoIs
             assert cfg.model == stock.model
             assert [dict(schedule) for schedule in cfg.param_scheduler] == [
                 {name: value for name, value in schedule.items() if name != '_scope_'}
