@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from processes import alive, wait_until
+from other_processes import alive, wait_until
 
 pytest.importorskip('mmdet')
 

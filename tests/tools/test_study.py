@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from processes import alive, wait_until
+from other_processes import alive, wait_until
 
 ROOT = Path(__file__).parents[2]
 
