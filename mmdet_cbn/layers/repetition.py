@@ -69,11 +69,10 @@ class Repetition:
             output.grad_fn.metadata[_Call] = call
             self._calls = [*(ref(living) for living in self._living()), ref(call)]
 
-    @staticmethod
-    def remembered(node: torch.autograd.graph.Node) -> tuple[Any, ...] | None:
-        """Return the constants behind the output that ``node`` made, None for others' outputs."""
+    def remembered(self, node: torch.autograd.graph.Node) -> tuple[Any, ...] | None:
+        """Return the constants behind the output of this layer that ``node`` made, None for other nodes."""
         call = node.metadata.get(_Call)
-        return None if call is None else call.constants
+        return call.constants if any(call is living for living in self._living()) else None
 
     def reset(self) -> None:
         """Forget the passes without gradients that no backward pass came for."""

@@ -117,11 +117,11 @@ class StatefulBatchNorm2d(_BatchNorm):
             as the backward pass went through the node. Corrections such as r and d are taken in.
 
         Raises:
-            ValueError: The node is not of an output of such a layer.
+            ValueError: The node did not make a training output of this layer.
         """
         constants = self._repetition.remembered(node)
         if constants is None:
-            raise ValueError(f'{node} did not make a training output of {type(self).__name__}')
+            raise ValueError(f'{node} did not make a training output of this {type(self).__name__}')
         return self._in_use(*constants)
 
     def train(self, mode: bool = True) -> nn.Module:

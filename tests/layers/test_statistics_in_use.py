@@ -58,8 +58,19 @@ def test_psi_in_use_is_what_the_gradient_was_made_with():
 
 
 @pytest.mark.parametrize('name', NORMS)
-def test_others_outputs_have_none(name):
-    norm = NORMS[name]()
-    out = norm.eval()(torch.randn(2, 3, 4, 4, requires_grad=True))
-    with pytest.raises(ValueError, match=f'did not make a training output of {type(norm).__name__}'):
+@pytest.mark.parametrize('other', ['its evaluation', 'another layer', 'no layer'])
+def test_other_outputs_have_none(name, other):
+    block, another = (nn.Sequential(CenteredConv2d(2, 3, 3), NORMS[name]()) for _ in range(2))
+    for each in (block, another):
+        pair_conv_norm(each)
+    x = torch.randn(2, 2, 5, 5)
+    kept = block(x)  # the layer has a living call of its own
+    norm = block[1]
+    out = {
+        'its evaluation': lambda: block.eval()(x),
+        'another layer': lambda: another(x),
+        'no layer': kept.exp,
+    }[other]()
+    with pytest.raises(ValueError, match=f'did not make a training output of this {type(norm).__name__}'):
         norm.statistics_in_use(out.grad_fn)
+    assert norm.statistics_in_use(kept.grad_fn)
