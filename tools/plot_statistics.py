@@ -2,8 +2,9 @@
 
 A RUN is what StatisticsRecorder, StatisticsHook or tools/record_statistics.py wrote. Each layer has a picture
 LAYER.png with the l2 norms of its statistics, and LAYER_errors.png where distances from a reference batch or
-CBN's correction were recorded. Runs are drawn in the order given: the small batch first, the regular one
-over it.
+CBN's correction were recorded, and a table of the later half of each run is printed: how much the logarithm
+of a statistic's norm changes from one record to the next, and its mean distance from the reference. Runs are
+drawn in the order given: the small batch first, the regular one over it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from pathlib import Path
 
 from mmdet_cbn.analysis.statistics_file import LayerStatistics, read_statistics
 from mmdet_cbn.analysis.statistics_plot import MOST_RUNS, plot_errors, plot_norms
+from mmdet_cbn.analysis.statistics_summary import table
+from mmdet_cbn.study.summary import to_text
 
 MOST_LAYERS = 6  # that are drawn unless --layers asks for more
 
@@ -98,7 +101,7 @@ def draw(runs: dict[str, dict[str, LayerStatistics]], name: str, folder: Path) -
 
 
 def main() -> None:
-    """Read, choose, draw."""
+    """Read, choose, draw, and print what the pictures show."""
     args = parse_args()
     try:
         runs = read_runs(args.runs)
@@ -108,6 +111,7 @@ def main() -> None:
         for name in chosen:
             for path in draw(runs, name, args.out):
                 print(path)
+            print(to_text(table({label: run[name] for label, run in runs.items()})))
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
 

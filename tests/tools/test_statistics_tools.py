@@ -60,10 +60,10 @@ def test_record_and_draw(tmp_path, start):
     runs = [f'{method} of 4={tmp_path / method}' for method in ('bn', 'cbn', 'mabn')]
     printed = start('plot_statistics.py', *runs, '--out', tmp_path / 'made/plots', '--layers', '5.*')
     names = ['5.1.png', '5.1_errors.png']
-    assert printed.splitlines() == [
-        '1 of 6 layers: 5.1',
-        *(str(tmp_path / 'made/plots' / name) for name in names),
-    ]
+    lines = printed.splitlines()
+    assert lines[:3] == ['1 of 6 layers: 5.1', *(str(tmp_path / 'made/plots' / name) for name in names)]
+    assert [line.partition(' of 4 ')[0] for line in lines[4:]] == ['bn', 'cbn', 'mabn']
+    assert lines[3].startswith('run ')
     for name in names:
         assert np.ptp(imread(tmp_path / 'made/plots' / name)) > 0
 
@@ -81,7 +81,9 @@ def test_many_layers_are_drawn_in_part():
 def test_layers_that_the_runs_share(tmp_path, start):
     short, long = write_run(tmp_path / 'a.npz', 1, errors=True), write_run(tmp_path / 'b.npz', 2)
     printed = start('plot_statistics.py', short, long, '--out', tmp_path)
-    assert printed.splitlines() == [str(tmp_path / name) for name in ('conv0.bn.png', 'conv0.bn_errors.png')]
+    lines = printed.splitlines()
+    assert lines[:2] == [str(tmp_path / name) for name in ('conv0.bn.png', 'conv0.bn_errors.png')]
+    assert len(lines) == 5  # the table of one layer
 
 
 def test_wrong_runs(tmp_path, fails):
