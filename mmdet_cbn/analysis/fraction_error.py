@@ -72,7 +72,7 @@ class FractionError:
                 own, own_bias, derivatives = weight, bias, (of_mean, of_var)
             key = norm, fraction
             if key not in self._windows:
-                self._windows[key] = Window(norm.window_size, mean, own, conv.groups)
+                self._windows[key] = Window(norm.window_size - 1, mean, own, conv.groups)
             window = self._windows[key]
             _, pooled[fraction], _ = window.average(mean, var, *window.statistics(own, own_bias))
             window.push(mean, var, own, own_bias, derivatives)

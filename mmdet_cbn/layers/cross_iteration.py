@@ -122,9 +122,10 @@ class _CrossIterationBatchNorm2d(StatefulBatchNorm2d):
         return {'mean': mean, 'var': var}
 
     def _fitting_window(self, mean: Tensor, weight: Tensor | None, conv: nn.Conv2d | None) -> Window:
-        if self.window is None or not self.window.matches(self.window_size, mean, weight):
+        rows = self.window_size - 1
+        if self.window is None or not self.window.matches(rows, mean, weight):
             groups = 1 if conv is None else conv.groups
-            self.window = Window(self.window_size, mean, weight, groups)
+            self.window = Window(rows, mean, weight, groups)
         return self.window
 
     def _is_joint(self) -> bool:

@@ -92,9 +92,10 @@ def _load(norm: StatefulBatchNorm2d, saved: Mapping[str, Any] | None, conv: nn.C
         return None
     window = _make_window(saved['window'], norm.iterations.device)
     weight = None if conv is None else conv.weight.flatten(1)
-    if window.rows != norm.window_size:
-        return f'it was saved with window_size={window.rows}, the layer has window_size={norm.window_size}'
-    if not window.matches(norm.window_size, window.mean[:, 0], weight):
+    window_size = window.rows + 1
+    if window_size != norm.window_size:
+        return f'it was saved with window_size={window_size}, the layer has window_size={norm.window_size}'
+    if not window.matches(window.rows, window.mean[:, 0], weight):
         return 'its window was saved for another convolution'
     norm.window = window
     return None

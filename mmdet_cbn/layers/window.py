@@ -11,30 +11,30 @@ from ..ops import compensate, pool, pooled_derivatives, project
 
 
 class Window:
-    """Ring of k rows: at most k - 1 earlier iterations, and the row that is written next.
+    """Ring of the last k - 1 iterations.
 
     It is held by the layer as an attribute, not as a set of buffers. Each process has its own and it
     refills within k iterations, so it must not be what buffers are: broadcast from rank 0 by DDP,
     matched by position with those of another copy by ``EMAHook``, cast by ``.half()``, saved (k times
     the size of the model) by MMEngine 0.10.7, which ignores ``persistent=False``.
 
-    An entry is committed by moving ``position`` on, which is device arithmetic: a bad entry is simply
-    overwritten by the next one and nothing waits for the GPU.
+    Whether an entry is taken is device arithmetic, so nothing waits for the GPU: in place of a bad one, the
+    row is written with what it holds, and ``position`` stays.
 
     Attributes:
-        mean, var: Statistics as measured, shape (C, k).
-        mean_derivative: Shape (groups, k, D), or None for a window without compensation.
-        variance_derivative: Shape (C, k, D), or None.
-        mean_anchor, var_anchor: The derivatives times the weights they were measured at, shape (C, k).
-        position: int64, shape (1,): the row that is written next.
-        fill: int64, shape (): number of valid entries, at most k - 1.
+        mean, var: Statistics as measured, shape (C, rows).
+        mean_derivative: Shape (groups, rows, D), or None for a window without compensation.
+        variance_derivative: Shape (C, rows, D), or None.
+        mean_anchor, var_anchor: The derivatives times the weights they were measured at, shape (C, rows).
+        position: int64, shape (1,): the row that is written next, in a full window the oldest.
+        fill: int64, shape (): number of valid entries.
     """
 
     def __init__(self, rows: int, mean: Tensor, weight: Tensor | None = None, groups: int = 1) -> None:
         """Allocate an empty window.
 
         Args:
-            rows: The window size k, current iteration included.
+            rows: How many entries it holds at most: k - 1, since the current iteration is not among them.
             mean: A tensor of shape (C,) that tells channels, type and device.
             weight: Weights (C, D) of the convolution, None for a window without compensation.
             groups: Groups of the convolution.
@@ -69,17 +69,17 @@ class Window:
                 setattr(self, name, function(value))
 
     def valid(self) -> Tensor:
-        """Return which rows hold an entry that counts, bool, shape (k,)."""
+        """Return which rows hold an entry, bool, shape (rows,)."""
         row = torch.arange(self.rows, device=self.position.device)
-        age = (self.position - row) % self.rows
-        return (age > 0) & (age <= self.fill)
+        age = (self.position - 1 - row) % self.rows  # 0 for the newest
+        return age < self.fill
 
     def _steps(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         of_mean, of_var = project(self.mean_derivative, self.variance_derivative, weight, bias)
         return of_mean - self.mean_anchor, of_var - self.var_anchor
 
     def statistics(self, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return mean and unclamped variance of all rows, (C, k), under today's weights."""
+        """Return mean and unclamped variance of all rows, (C, rows), under today's weights."""
         if weight is None:
             return self.mean, self.var
         return compensate(self.mean, self.var, *self._steps(weight, bias))
@@ -98,7 +98,7 @@ class Window:
         Args:
             mean_bar: Shape (C,), from :meth:`average`, like ``share``.
             share: Shape ().
-            past_mean: Shape (C, k), from :meth:`statistics`, like ``past_var``.
+            past_mean: Shape (C, rows), from :meth:`statistics`, like ``past_var``.
             past_var: See above.
 
         Returns:
@@ -136,18 +136,18 @@ class Window:
         """
         entry = {'mean': mean, 'var': var}
         if derivatives is not None:
-            rows = [derivative[:, None] for derivative in derivatives]
-            anchors = project(*rows, weight, bias)
-            # An inf or nan anywhere in the derivatives reaches the anchors.
+            anchors = project(*(derivative[:, None] for derivative in derivatives), weight, bias)
             entry['mean_anchor'], entry['var_anchor'] = (anchor[:, 0] for anchor in anchors)
-            # Rows that are not valid are multiplied by 0, which an inf or nan would survive.
-            self.mean_derivative.index_copy_(1, self.position, rows[0].nan_to_num(0, 0, 0))
-            self.variance_derivative.index_copy_(1, self.position, rows[1].nan_to_num(0, 0, 0))
-        for name, value in entry.items():
-            getattr(self, name).index_copy_(1, self.position, value[:, None])
+        # An inf or nan anywhere in the derivatives reaches the anchors.
         finite = torch.stack(tuple(entry.values())).isfinite().all()
+        if derivatives is not None:
+            entry['mean_derivative'], entry['variance_derivative'] = derivatives
+        for name, value in entry.items():
+            rows = getattr(self, name)
+            kept = rows.index_select(1, self.position)
+            rows.index_copy_(1, self.position, torch.where(finite, value[:, None], kept))
         self.position.add_(finite).remainder_(self.rows)
-        self.fill.add_(finite).clamp_(max=self.rows - 1)
+        self.fill.add_(finite).clamp_(max=self.rows)
 
     def diagnose(self, weight: Tensor | None, bias: Tensor | None) -> dict[str, Tensor]:
         """Summarize the window under today's weights; all values are tensors of shape ().

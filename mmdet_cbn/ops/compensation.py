@@ -20,18 +20,18 @@ from torch import Tensor
 def project(
     mean_derivative: Tensor, variance_derivative: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Multiply k rows of derivatives by the weights.
+    """Multiply rows of derivatives by the weights.
 
     The difference of two such projections is <p, theta_t - theta_s>, so that no past weights are kept.
 
     Args:
-        mean_derivative: Shape (groups, k, D), D = C_in / groups * kh * kw.
-        variance_derivative: Shape (C, k, D).
+        mean_derivative: Shape (groups, rows, D), D = C_in / groups * kh * kw.
+        variance_derivative: Shape (C, rows, D).
         weight: The weights theta as (C, D).
         bias: Shape (C,), part of theta: d mu / d b = 1 and d var / d b = 0.
 
     Returns:
-        <d mu / d theta, theta> and <d var / d theta, theta>, both of shape (C, k).
+        <d mu / d theta, theta> and <d var / d theta, theta>, both of shape (C, rows).
     """
     channels = weight.size(0)
     grouped = weight.reshape(mean_derivative.size(0), -1, weight.size(1))
@@ -45,13 +45,13 @@ def compensate(mean: Tensor, var: Tensor, mean_step: Tensor, var_step: Tensor) -
     """Carry earlier statistics over to today's weights (CBN, eq. 7 and 8).
 
     Args:
-        mean: Means as they were measured, shape (C, k).
-        var: Biased variances as they were measured, shape (C, k).
-        mean_step: <d mu / d theta, theta_t - theta_s>, shape (C, k).
-        var_step: <d var / d theta, theta_t - theta_s>, shape (C, k).
+        mean: Means as they were measured, shape (C, rows).
+        var: Biased variances as they were measured, shape (C, rows).
+        mean_step: <d mu / d theta, theta_t - theta_s>, shape (C, rows).
+        var_step: <d var / d theta, theta_t - theta_s>, shape (C, rows).
 
     Returns:
-        Mean and variance under today's weights, shape (C, k). The variance is not yet clamped.
+        Mean and variance under today's weights, shape (C, rows). The variance is not yet clamped.
     """
     return mean + mean_step, var + var_step - mean_step.square()
 
@@ -64,9 +64,9 @@ def pool(
     Args:
         mean: Current mean, shape (C,).
         var: Current biased variance, shape (C,).
-        past_mean: Earlier means, shape (C, k). Rows that are not valid may hold anything.
-        past_var: Earlier variances, shape (C, k), clamped here at 0 (the maximum of eq. 10).
-        valid: Which of the k entries count, bool, shape (k,).
+        past_mean: Earlier means, shape (C, rows). Rows that are not valid may hold anything.
+        past_var: Earlier variances, shape (C, rows), clamped here at 0 (the maximum of eq. 10).
+        valid: Which of the rows hold an entry, bool, shape (rows,).
 
     Returns:
         mu_bar and var_bar of shape (C,), and the weight 1 / n of each of the n entries, shape ().
@@ -99,12 +99,12 @@ def pooled_derivatives(
     Args:
         mean_bar: Shape (C,), from :func:`pool`, like ``share``.
         share: Shape ().
-        past_mean: Earlier means under today's weights, shape (C, k).
-        past_var: Earlier variances under today's weights, not clamped, shape (C, k).
-        mean_step: Shape (C, k), the correction that is part of ``past_mean``.
-        mean_derivative: Shape (groups, k, D), finite also in rows that are not valid.
-        variance_derivative: Shape (C, k, D), likewise.
-        valid: Shape (k,), bool.
+        past_mean: Earlier means under today's weights, shape (C, rows).
+        past_var: Earlier variances under today's weights, not clamped, shape (C, rows).
+        mean_step: Shape (C, rows), the correction that is part of ``past_mean``.
+        mean_derivative: Shape (groups, rows, D), finite also in rows that are not valid.
+        variance_derivative: Shape (C, rows, D), likewise.
+        valid: Shape (rows,), bool.
 
     Returns:
         d mean_bar / d w of shape (groups, D), d var_bar / d w of shape (C, D), and the same for a bias: of

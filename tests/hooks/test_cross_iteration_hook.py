@@ -191,8 +191,8 @@ def feeding_convolution(norm: str) -> str:
 def window_report(norm: CrossIterationBatchNorm2d, conv: nn.Conv2d) -> dict[str, float]:
     """Work out the three log values in float64, entry by entry, from what the window holds."""
     window = norm.window
-    k, fill = norm.window_size, int(window.fill)
-    newest_first = [(int(window.position) - age) % k for age in range(1, fill + 1)]
+    fill = int(window.fill)
+    newest_first = [(int(window.position) - age) % window.rows for age in range(1, fill + 1)]
     theta = conv.weight.detach().double().flatten(1).numpy()
     of_group = len(theta) // len(window.mean_derivative)
     steps, clamped = [], []
