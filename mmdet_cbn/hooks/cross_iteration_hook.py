@@ -34,7 +34,7 @@ class CrossIterationHook(Hook):
             size of one process; None leaves each layer's ``window_size``.
         save_window: Keep what the norm layers of each process remember beside every checkpoint, in files
             ``<checkpoint>.norms_rank<r>_of_<n>.pt``, so that a resumed run goes on bit for bit: the windows
-            (each k times the weights of its convolution) and the buffers, of which a checkpoint has those
+            (each k - 1 times the weights of its convolution) and the buffers, of which a checkpoint has those
             of process 0. Without it, windows refill within k iterations after a resume.
 
     Raises:

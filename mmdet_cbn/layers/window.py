@@ -15,7 +15,7 @@ class Window:
 
     It is held by the layer as an attribute, not as a set of buffers. Each process has its own and it
     refills within k iterations, so it must not be what buffers are: broadcast from rank 0 by DDP,
-    matched by position with those of another copy by ``EMAHook``, cast by ``.half()``, saved (k times
+    matched by position with those of another copy by ``EMAHook``, cast by ``.half()``, saved (k - 1 times
     the size of the model) by MMEngine 0.10.7, which ignores ``persistent=False``.
 
     Whether an entry is taken is device arithmetic, so nothing waits for the GPU: in place of a bad one, the

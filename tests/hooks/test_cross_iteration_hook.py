@@ -6,7 +6,6 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
-import mmcv
 import numpy as np
 import pytest
 import torch
@@ -16,6 +15,7 @@ from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
+from noise_images import write_images
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader
 
@@ -33,21 +33,8 @@ IN_BACKBONE, IN_NECK, IN_HEAD = 'backbone.bn1', 'neck.lateral_convs.0.bn', 'bbox
 
 @pytest.fixture(scope='module')
 def coco(tmp_path_factory) -> Path:
-    """Six images of noise, a bright rectangle in each, in COCO's format."""
     root = tmp_path_factory.mktemp('coco')
-    rng = np.random.default_rng(0)
-    images, annotations = [], []
-    for number in range(6):
-        picture = rng.integers(0, 128, (64, 64, 3), dtype=np.uint8)
-        x, y, w, h = (*rng.integers(2, 20, 2).tolist(), *rng.integers(20, 40, 2).tolist())
-        picture[y : y + h, x : x + w] += 127
-        mmcv.imwrite(picture, str(root / f'{number}.png'))
-        images.append({'id': number, 'file_name': f'{number}.png', 'width': 64, 'height': 64})
-        box = {'bbox': [x, y, w, h], 'area': w * h, 'iscrowd': 0, 'category_id': 1 + number % 2}
-        annotations.append({'id': number + 1, 'image_id': number, **box})
-    content = {'images': images, 'annotations': annotations}
-    content['categories'] = [{'id': 1, 'name': 'first'}, {'id': 2, 'name': 'second'}]
-    (root / 'annotations.json').write_text(json.dumps(content))
+    write_images(root, 6)
     return root
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from detector_training import BRN, CBN, MABN, finish, retinanet, start, train, write_images
+from detector_training import BRN, CBN, MABN, finish, retinanet, start, train
+from noise_images import write_images
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +23,7 @@ REGIMES = {
 @pytest.fixture(scope='module')
 def images(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp('images')
-    write_images(root)
+    write_images(root, 12)
     return root
 
 

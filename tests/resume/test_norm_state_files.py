@@ -19,12 +19,12 @@ from detector_training import (
     retinanet,
     start,
     train,
-    write_images,
 )
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.hooks import Hook
 from mmengine.runner import Runner, load_checkpoint
+from noise_images import write_images
 
 from mmdet_cbn.hooks import CrossIterationHook
 from mmdet_cbn.hooks.norm_state_files import save_beside_checkpoints
@@ -38,7 +38,7 @@ LAYERS = 14
 @pytest.fixture(scope='module')
 def images(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp('images')
-    write_images(root)
+    write_images(root, 12)
     return root
 
 
