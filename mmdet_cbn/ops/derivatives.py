@@ -118,7 +118,7 @@ def _covariance(x: Tensor, y: Tensor, mean: Tensor, var: Tensor, *geometry: Any)
     """Return 2 / M * sum over positions of (y_j - mean_j) * patch, centred and scaled before the product."""
     eps, root = 1e-12, (y.numel() // y.size(1)) ** 0.5  # eps cancels
     scaled = batch_norm(y, mean, var, torch.full_like(mean, 1 / root), torch.zeros_like(mean), eps=eps)
-    return _correlation(x, scaled, *geometry).to(mean.dtype) * (2 / root * (var + eps).sqrt())[:, None]
+    return _correlation(x, scaled, *geometry).to(mean.dtype).mul_((2 / root * (var + eps).sqrt())[:, None])
 
 
 def _evenly_spaced_part(
@@ -187,4 +187,4 @@ def estimate_variance_derivative(
     scale = var / part_var.clamp(min=torch.finfo(var.dtype).tiny)
     # A channel that is all but constant in the part must not blow up what rounding left of it.
     scale = scale.clamp(max=1 / fraction)[:, None]
-    return scale * _covariance(x, y, mean, part_var, kernel_size, *geometry, groups)
+    return _covariance(x, y, mean, part_var, kernel_size, *geometry, groups).mul_(scale)
