@@ -174,12 +174,12 @@ def _training_step(block: nn.Module, x: Tensor, setting: Setting) -> Callable[[]
     grad = torch.randn_like(x)
 
     def step() -> None:
-        x.grad = None
-        optimizer.zero_grad()
         with setting.autocast():
             out = block(x)
         out.backward(grad.to(out.dtype))
         optimizer.step()
+        x.grad = None
+        optimizer.zero_grad()
 
     return step
 

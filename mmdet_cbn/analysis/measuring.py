@@ -1,5 +1,6 @@
 """Time and memory of functions that are to be compared."""
 
+import gc
 from collections.abc import Callable, Mapping
 from itertools import accumulate
 from statistics import median
@@ -46,6 +47,7 @@ def peak_memory(function: Callable[[], object], device: torch.device) -> int:
 
     Scratch memory inside libraries (oneDNN) is not seen on the CPU.
     """
+    gc.collect()  # or garbage of earlier calls is freed in this one, and counts as if it were this one's
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)

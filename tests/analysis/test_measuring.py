@@ -1,5 +1,6 @@
 """Time and memory, where they are known."""
 
+import gc
 import time
 from itertools import groupby
 
@@ -23,6 +24,19 @@ def test_peak_sees_inside_of_operators():
     x = torch.zeros(1000, 1000)
     # The product of a transposed matrix of doubles needs no copy, a type conversion does.
     assert peak_memory(lambda: x.to(torch.float64).sum(), CPU) >= 8_000_000
+
+
+def test_garbage_of_earlier_calls_does_not_count():
+    def leave_garbage():
+        cycle = [torch.zeros(1000, 1000)]
+        cycle.append(cycle)
+
+    def function():
+        gc.collect()  # as it may come at any moment
+        torch.zeros(500, 1000)
+
+    peak_memory(leave_garbage, CPU)
+    assert peak_memory(function, CPU) == pytest.approx(2_000_000, abs=100)
 
 
 def test_every_function_is_timed_in_every_round():
