@@ -9,6 +9,7 @@ from mmdet_cbn.launch import (
     LaunchError,
     add_common_arguments,
     check_run,
+    leave_processes,
     load_config,
     one_message,
     start_processes,
@@ -71,6 +72,7 @@ def run(cfg: Config, out: str | None) -> None:
     if out:
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=out))
     runner.test()
+    leave_processes()
 
 
 if __name__ == '__main__':

@@ -8,6 +8,7 @@ from mmdet_cbn.launch import (
     LaunchError,
     add_common_arguments,
     check_run,
+    leave_processes,
     load_config,
     one_message,
     start_processes,
@@ -82,6 +83,7 @@ def run(cfg: Config) -> None:
     write_whole_files()
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.train()
+    leave_processes()
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
-"""Joining the processes of a run."""
+"""Joining the processes of a run, and leaving them."""
 
 import os
+import time
 from datetime import timedelta
 
 import torch
@@ -50,3 +51,17 @@ def start_processes(cfg: Config) -> None:
         **(cfg.get('model_wrapper_cfg') or {}),
         'device_ids': None,
     }
+
+
+def leave_processes() -> None:
+    """End the process group of a run that came to its end.
+
+    A process that exits with it sometimes aborts in one of Gloo's threads (pytorch issue 190489), and a run
+    that has done all its work would end as a failure. After an error there is no leaving: the others may wait
+    in a call, and torchrun ends them.
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        # Gloo's threads need the GIL to free the tensors of the last call, and destroy_process_group may
+        # hold it while it waits for them.
+        time.sleep(0.2)
+        distributed.destroy_process_group()
