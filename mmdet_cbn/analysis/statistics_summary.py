@@ -28,7 +28,15 @@ def change(values: np.ndarray) -> float:
 
 
 def distance(values: np.ndarray) -> float:
-    """Return the mean of the later half, of what is finite; nan where nothing is."""
+    """Return the mean of what is finite in the later half.
+
+    Args:
+        values: Shape (T,), distances from a reference batch in their order: of means in its standard
+            deviations, of variances and means of squares relative to its own.
+
+    Returns:
+        In the same unit; nan where nothing is finite.
+    """
     return _mean(values[len(values) // 2 :])
 
 

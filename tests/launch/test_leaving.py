@@ -3,7 +3,6 @@
 import multiprocessing
 from pathlib import Path
 
-import pytest
 import torch
 from torch import distributed
 
@@ -23,7 +22,6 @@ def worker(rank: int, folder: Path) -> None:
     (folder / f'left_{rank}').write_text(str(tensor[0].item()))
 
 
-@pytest.mark.skipif(not distributed.is_available(), reason='torch was built without torch.distributed')
 def test_processes_leave_their_group(tmp_path):
     context = multiprocessing.get_context('fork')
     processes = [context.Process(target=worker, args=(rank, tmp_path)) for rank in range(2)]
