@@ -152,8 +152,8 @@ def test_wheel_of_mmcv_replaces_the_compiler(checkout, machine, tmp_path, tag, e
 
 
 def test_too_little_disk(checkout, machine):
-    disk(machine, gigabytes=14)
-    refuses(set_up(checkout, machine), '14 GB', '15 GB', 'TMPDIR')
+    disk(machine, gigabytes=11)
+    refuses(set_up(checkout, machine), '11 GB', '12 GB', 'TMPDIR')
 
 
 def test_unknown_line(checkout, machine):
