@@ -128,6 +128,24 @@ def imported_roots(folder: str) -> set[str]:
                 'mmdet_cbn.whole_file',
             },
         ),
+        (
+            'analysis',
+            {
+                'cv2',
+                'matplotlib',
+                'mmdet',
+                'mmengine',
+                'numpy',
+                'pycocotools',
+                'rich',
+                'terminaltables',
+                'torch',
+                'mmdet_cbn.analysis',
+                'mmdet_cbn.layers',
+                'mmdet_cbn.ops',
+                'mmdet_cbn.whole_file',
+            },
+        ),
     ],
 )
 def test_dependencies_point_one_way(folder, allowed):

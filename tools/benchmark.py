@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from mmdet_cbn.analysis.benchmark_tables import plot, to_markdown
-from mmdet_cbn.analysis.layer_benchmark import CASES, Setting, benchmark_case
+from mmdet_cbn.analysis.benchmarks.layers import CASES, Setting, benchmark_case
+from mmdet_cbn.analysis.benchmarks.tables import plot, to_markdown
 from mmdet_cbn.whole_file import whole_file
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,7 +53,7 @@ def measure(args: Namespace) -> list[dict[str, str | float | None]]:
     if args.command == 'layers':
         cases = CASES[args.device.type]
         return [result.row() for case in cases for result in benchmark_case(case, setting, args.rounds)]
-    from mmdet_cbn.analysis.model_benchmark import benchmark_model  # mmdet takes seconds to import
+    from mmdet_cbn.analysis.benchmarks.model import benchmark_model  # mmdet takes seconds to import
 
     results = benchmark_model(args.config, setting, args.rounds, args.images, tuple(args.size))
     return [result.row() for result in results]

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from mmdet_cbn.analysis.correction import ESTIMATES, CorrectionErrors, measure_correction
-from mmdet_cbn.analysis.correction_plot import plot_correction
+from mmdet_cbn.analysis.compensation.correction import ESTIMATES, CorrectionErrors, measure_correction
+from mmdet_cbn.analysis.compensation.correction_plot import plot_correction
 from mmdet_cbn.layers import CrossIterationBatchNorm2d
 from mmdet_cbn.study.digits import Samples, batches
 from mmdet_cbn.study.network import build_network

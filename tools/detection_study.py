@@ -15,11 +15,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mmdet_cbn.analysis.detection_study import METHODS, DetectionRun, Scale, plan_runs
-from mmdet_cbn.analysis.detection_study_runs import only_study, read_result, train_and_write
-from mmdet_cbn.analysis.detection_study_tables import table, to_csv, to_markdown
 from mmdet_cbn.argument_types import positive_integer
 from mmdet_cbn.data.shapes import generate
+from mmdet_cbn.detection_study.plan import METHODS, DetectionRun, Scale, plan_runs
+from mmdet_cbn.detection_study.runs import only_study, read_result, train_and_write
+from mmdet_cbn.detection_study.tables import table, to_csv, to_markdown
 from mmdet_cbn.launch.explanations import explain_file
 from mmdet_cbn.study.results import StudyError
 from mmdet_cbn.study.summary import to_text

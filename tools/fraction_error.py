@@ -9,7 +9,7 @@ from mmengine.config import Config, DictAction
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmdet_cbn.analysis.fraction_error import NAIVE, FractionError
+from mmdet_cbn.analysis.compensation.fraction_error import NAIVE, FractionError
 from mmdet_cbn.layers import pair_conv_norm
 
 FRACTIONS = (1 / 2, 1 / 4, 1 / 8, 1 / 16, NAIVE)

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmdet_cbn.analysis.gradient_ratios import MeanRatio, gradient_ratios, mean_ratios
-from mmdet_cbn.analysis.gradient_ratios_plot import plot_gradient_ratios
+from mmdet_cbn.analysis.compensation.gradient_ratios import MeanRatio, gradient_ratios, mean_ratios
+from mmdet_cbn.analysis.compensation.gradient_ratios_plot import plot_gradient_ratios
 from mmdet_cbn.whole_file import whole_file
 
 PICTURES = ('.jpg', '.jpeg', '.png')

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from mmdet_cbn.analysis.statistics_file import LayerStatistics, read_statistics
-from mmdet_cbn.analysis.statistics_plot import MOST_RUNS, plot_errors, plot_norms
-from mmdet_cbn.analysis.statistics_summary import table
+from mmdet_cbn.analysis.statistics.file import LayerStatistics, read_statistics
+from mmdet_cbn.analysis.statistics.plot import MOST_RUNS, plot_errors, plot_norms
+from mmdet_cbn.analysis.statistics.summary import table
 from mmdet_cbn.study.summary import to_text
 
 MOST_LAYERS = 6  # that are drawn unless --layers asks for more

@@ -14,7 +14,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from mmdet_cbn.analysis.statistics_recorder import StatisticsRecorder
+from mmdet_cbn.analysis.statistics.recorder import StatisticsRecorder
 from mmdet_cbn.argument_types import positive_integer
 from mmdet_cbn.study.digits import batches, training_samples
 from mmdet_cbn.study.methods import METHODS, make_norm, paper_window_size

@@ -7,9 +7,9 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mmdet_cbn.analysis.curves import plot_curves
-from mmdet_cbn.analysis.entries import Entry, ReportError, read_entry
-from mmdet_cbn.analysis.report import label_entries, to_csv, to_markdown
+from mmdet_cbn.analysis.reports.curves import plot_curves
+from mmdet_cbn.analysis.reports.entries import Entry, ReportError, read_entry
+from mmdet_cbn.analysis.reports.tables import label_entries, to_csv, to_markdown
 from mmdet_cbn.launch.explanations import explain_file
 from mmdet_cbn.whole_file import whole_file
 

@@ -11,7 +11,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ..analysis.statistics_recorder import StatisticsRecorder
+from ..analysis.statistics.recorder import StatisticsRecorder
 
 FILE_NAME = 'statistics.npz'
 

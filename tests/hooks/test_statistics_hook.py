@@ -11,7 +11,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from mmdet_cbn.analysis.statistics_file import read_statistics
+from mmdet_cbn.analysis.statistics.file import read_statistics
 from mmdet_cbn.hooks import CrossIterationHook, StatisticsHook, statistics_hook
 from mmdet_cbn.layers import CrossIterationBatchNorm2d
 

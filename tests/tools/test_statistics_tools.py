@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from mmdet_cbn.analysis.statistics_file import LayerStatistics, read_statistics, write_statistics
+from mmdet_cbn.analysis.statistics.file import LayerStatistics, read_statistics, write_statistics
 
 ROOT = Path(__file__).parents[2]
 

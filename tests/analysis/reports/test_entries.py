@@ -11,7 +11,7 @@ pytest.importorskip('mmengine')
 
 from mmengine.config import Config
 
-from mmdet_cbn.analysis.entries import ReportError, read_entry
+from mmdet_cbn.analysis.reports.entries import ReportError, read_entry
 
 CONFIG = """
 max_epochs = 12

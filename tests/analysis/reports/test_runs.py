@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip('mmengine')
 
-from mmdet_cbn.analysis.runs import read_run, read_test_metrics
+from mmdet_cbn.analysis.reports.runs import read_run, read_test_metrics
 
 
 def write(work_dir, time, *rows):

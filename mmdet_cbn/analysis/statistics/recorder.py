@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..layers import CrossIterationBatchNorm2d, MovingAverageBatchNorm2d
-from ..layers.arguments import check_integer
-from ..layers.stateful_batch_norm import StatefulBatchNorm2d
-from ..ops import batch_moments, normalize
-from .statistics_file import LayerStatistics, write_statistics
+from ...layers import CrossIterationBatchNorm2d, MovingAverageBatchNorm2d
+from ...layers.arguments import check_integer
+from ...layers.stateful_batch_norm import StatefulBatchNorm2d
+from ...ops import batch_moments, normalize
+from .file import LayerStatistics, write_statistics
 
 _WAITING = 1000  # records that wait on the device for their way to the host
 

@@ -8,7 +8,7 @@ from pycocotools import mask as mask_utils
 
 pytest.importorskip('mmdet')
 
-from mmdet_cbn.analysis.detections import draw_sheet
+from mmdet_cbn.analysis.reports.detections import draw_sheet
 
 META = {'classes': ('thing',), 'palette': [(255, 0, 0)]}
 

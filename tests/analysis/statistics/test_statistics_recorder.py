@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmdet_cbn.analysis import statistics_recorder
-from mmdet_cbn.analysis.statistics_file import LayerStatistics, StatisticsFileError, read_statistics
-from mmdet_cbn.analysis.statistics_recorder import StatisticsRecorder
+from mmdet_cbn.analysis.statistics.file import LayerStatistics, StatisticsFileError, read_statistics
+from mmdet_cbn.analysis.statistics.recorder import StatisticsRecorder
 from mmdet_cbn.layers import (
     BatchRenorm2d,
     CenteredConv2d,
@@ -230,7 +229,7 @@ def test_limit_and_interval_leave_every_nth_record():
 
 
 def test_values_do_not_pile_up_on_the_device(monkeypatch):
-    monkeypatch.setattr(statistics_recorder, '_WAITING', 8)
+    monkeypatch.setattr('mmdet_cbn.analysis.statistics.recorder._WAITING', 8)
     model = make_model('BN')
     with StatisticsRecorder(model) as recorder:
         for _ in range(10):

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..layers import CrossIterationBatchNorm2d
-from ..layers.effective_weight import effective_weight
-from ..layers.window import Window
-from ..ops import batch_moments, estimate_variance_derivative, mean_derivative
+from ...layers import CrossIterationBatchNorm2d
+from ...layers.effective_weight import effective_weight
+from ...layers.window import Window
+from ...ops import batch_moments, estimate_variance_derivative, mean_derivative
 
 NAIVE = 0.0  # no derivative at all: what Naive CBN does
 

@@ -10,7 +10,7 @@ from typing import Any
 from terminaltables import GithubFlavoredMarkdownTable
 
 from ..study.summary import Measure, format_cell, summarize
-from .detection_study import METHODS, DetectionRun
+from .plan import METHODS, DetectionRun
 
 Results = Mapping[DetectionRun, Mapping[str, Any]]
 

@@ -13,7 +13,7 @@ pytest.importorskip('mmdet')
 
 from mmengine.config import Config
 
-from mmdet_cbn.analysis.detection_study import (
+from mmdet_cbn.detection_study.plan import (
     METHODS,
     DetectionRun,
     Scale,
@@ -22,14 +22,14 @@ from mmdet_cbn.analysis.detection_study import (
     plan_runs,
     settings,
 )
-from mmdet_cbn.analysis.detection_study_runs import (
+from mmdet_cbn.detection_study.runs import (
     measure,
     only_study,
     read_result,
     result_file,
     train_and_write,
 )
-from mmdet_cbn.analysis.detection_study_tables import table, to_csv, to_markdown
+from mmdet_cbn.detection_study.tables import table, to_csv, to_markdown
 from mmdet_cbn.study.results import StudyError
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..layers import (
+from ...layers import (
     BatchRenorm2d,
     CenteredConv2d,
     CrossIterationBatchNorm2d,

@@ -14,9 +14,9 @@ import yaml
 
 pytest.importorskip('mmdet')
 
-from mmdet_cbn.analysis.entries import Entry
-from mmdet_cbn.analysis.report import to_csv, to_markdown
-from mmdet_cbn.analysis.runs import Run
+from mmdet_cbn.analysis.reports.entries import Entry
+from mmdet_cbn.analysis.reports.runs import Run
+from mmdet_cbn.analysis.reports.tables import to_csv, to_markdown
 from mmdet_cbn.data.shapes import generate
 
 ROOT = Path(__file__).parents[2]

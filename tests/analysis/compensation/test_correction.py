@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mmdet_cbn.analysis.correction import ESTIMATES, CorrectionErrors, measure_correction
-from mmdet_cbn.analysis.correction_plot import plot_correction
+from mmdet_cbn.analysis.compensation.correction import ESTIMATES, CorrectionErrors, measure_correction
+from mmdet_cbn.analysis.compensation.correction_plot import plot_correction
 from mmdet_cbn.layers import CrossIterationBatchNorm2d, pair_conv_norm
 
 EPS = 1e-5

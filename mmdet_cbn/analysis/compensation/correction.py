@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from ..layers import effective_weight
-from ..ops import batch_moments, compensate, mean_derivative, project, variance_derivative
+from ...layers import effective_weight
+from ...ops import batch_moments, compensate, mean_derivative, project, variance_derivative
 from .normalized_convolutions import Call, record_normalized_convolutions
 
 ESTIMATES = ('none', 'linear', 'quadratic')

@@ -17,10 +17,10 @@ from typing import Any, TextIO
 
 import torch
 
+from ..analysis.reports.runs import read_run
 from ..study.results import StudyError, read_record, write_record
 from ..whole_file import whole_file
-from .detection_study import DetectionRun, config_text, settings
-from .runs import read_run
+from .plan import DetectionRun, config_text, settings
 
 METRICS = {'box_ap': 'coco/bbox_mAP', 'mask_ap': 'coco/segm_mAP'}
 _PATIENCE = 60  # seconds; torchrun gives its processes 30 to end

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from mmdet_cbn.analysis import measuring
-from mmdet_cbn.analysis.benchmark_tables import plot, to_markdown
-from mmdet_cbn.analysis.layer_benchmark import NORMS, Case, Setting, benchmark_case
+from mmdet_cbn.analysis.benchmarks import measuring
+from mmdet_cbn.analysis.benchmarks.layers import NORMS, Case, Setting, benchmark_case
+from mmdet_cbn.analysis.benchmarks.tables import plot, to_markdown
 
 
 @pytest.fixture(scope='module')

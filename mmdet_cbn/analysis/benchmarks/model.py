@@ -15,8 +15,8 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..layers import pair_conv_norm
-from .layer_benchmark import Setting
+from ...layers import pair_conv_norm
+from .layers import Setting
 from .measuring import interleave, peak_memory, ratio
 
 REFERENCE = 'BN'

@@ -5,8 +5,8 @@ from math import log, nan
 import numpy as np
 import pytest
 
-from mmdet_cbn.analysis.statistics_file import LayerStatistics
-from mmdet_cbn.analysis.statistics_summary import change, distance, table
+from mmdet_cbn.analysis.statistics.file import LayerStatistics
+from mmdet_cbn.analysis.statistics.summary import change, distance, table
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.func import functional_call, jacrev
 
-from mmdet_cbn.analysis.gradient_ratios import Ratio, gradient_ratios, mean_ratios
-from mmdet_cbn.analysis.gradient_ratios_plot import plot_gradient_ratios
+from mmdet_cbn.analysis.compensation.gradient_ratios import Ratio, gradient_ratios, mean_ratios
+from mmdet_cbn.analysis.compensation.gradient_ratios_plot import plot_gradient_ratios
 from mmdet_cbn.layers import CrossIterationBatchNorm2d, pair_conv_norm
 
 

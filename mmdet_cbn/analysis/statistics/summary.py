@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .statistics_file import LayerStatistics
+from .file import LayerStatistics
 
 _NAMES = {'mean': 'mu', 'spread': 'sigma^2', 'g': 'g', 'psi': 'Psi'}
 

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from ..whole_file import whole_file
-from .statistics_file import LayerStatistics
+from ...whole_file import whole_file
+from .file import LayerStatistics
 
 # Later runs are drawn over earlier ones, in thinner lines.
 _RUNS = (

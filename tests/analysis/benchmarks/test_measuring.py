@@ -7,7 +7,7 @@ from itertools import groupby
 import pytest
 import torch
 
-from mmdet_cbn.analysis.measuring import interleave, peak_memory, ratio
+from mmdet_cbn.analysis.benchmarks.measuring import interleave, peak_memory, ratio
 
 CPU = torch.device('cpu')
 

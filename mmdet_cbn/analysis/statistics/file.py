@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..whole_file import whole_file
+from ...whole_file import whole_file
 
 _FORMAT = 'mmdet_cbn layer statistics 1'
 

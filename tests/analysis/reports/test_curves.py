@@ -6,8 +6,8 @@ pytest.importorskip('mmengine')
 
 from matplotlib.figure import Figure
 
-from mmdet_cbn.analysis.curves import plot_curves
-from mmdet_cbn.analysis.runs import Run
+from mmdet_cbn.analysis.reports.curves import plot_curves
+from mmdet_cbn.analysis.reports.runs import Run
 
 
 @pytest.fixture
