@@ -102,7 +102,7 @@ def _load(norm: StatefulBatchNorm2d, saved: Mapping[str, Any] | None, conv: nn.C
 
 
 def _make_window(saved: Mapping[str, Any], device: torch.device) -> Window:
-    window = Window(saved['rows'], saved['mean'][:, 0])
+    window = Window(saved['rows'], saved['measured'][:, 0, 0])
     for name, value in saved.items():
         setattr(window, name, value)
     window.apply(lambda tensor: tensor.to(device, copy=True))

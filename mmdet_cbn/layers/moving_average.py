@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..ops import mean_of_squares, moving_average_normalize
+from ..ops import all_finite, mean_of_squares, moving_average_normalize
 from .arguments import check_choice, check_integer, check_number
 from .stateful_batch_norm import StatefulBatchNorm2d
 
@@ -126,7 +126,7 @@ class MovingAverageBatchNorm2d(StatefulBatchNorm2d, _BatchNorm):
             if self.forward_statistics == 'ema':
                 ratio = ((chi2 + self.eps) / (chi2_hat + self.eps)).sqrt().clamp(1 / self.r_max, self.r_max)
                 r = torch.where(t > max(1000, self.warmup_iters), ratio, r)
-        entered = chi2_batch.isfinite().all()
+        entered = all_finite(chi2_batch)
         if torch.is_grad_enabled():
             self._remember(chi2_rows, chi2, chi2_hat, entered)
         return chi2, r, _BackwardStatistics(self, t, averaging, entered)
@@ -173,7 +173,7 @@ class _BackwardStatistics:
         self.used = psi
         if self._layer.backward_statistics != 'batch':
             average = self._simple if self._layer.backward_statistics == 'sma' else self._exponential
-            enters = self._entered & psi.isfinite().all()
+            enters = self._entered & all_finite(psi)
             self.used = torch.where(self._averaging, average(psi, enters).to(psi), psi)
         return self.used
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..ops import all_finite
 from .arguments import check_integer, check_number, reject_unknown
 from .repetition import Repetition
 
@@ -175,17 +176,16 @@ class StatefulBatchNorm2d(_BatchNorm):
         """
         if not self.track_running_stats:
             return
-        finite = torch.stack((mean, var)).isfinite().all()
+        finite = all_finite(torch.stack((mean, var)))
         self.num_batches_tracked.add_(finite)
         momentum = self.momentum
         if momentum is None:
-            momentum = 1 / self.num_batches_tracked.to(mean.dtype)
+            momentum = 1 / self.num_batches_tracked.to(mean.dtype).clamp(min=1)
         moves = [(self.running_mean, mean)]
         if isinstance(positions, Tensor) or positions > 1:
             moves.append((self.running_var, var * (positions / (positions - 1))))
         for running, current in moves:
-            moved = running.lerp(current.to(running.dtype), momentum)
-            running.copy_(torch.where(finite, moved, running))
+            running.lerp_(torch.where(finite, current.to(running.dtype), running), momentum)
 
     def _load_from_state_dict(
         self,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..ops import compensate, pool, pooled_derivatives, project
+from ..ops import all_finite, compensate, pool, pooled_derivatives, project
 
 
 class Window:
@@ -19,15 +19,14 @@ class Window:
     the size of the model) by MMEngine 0.10.7, which ignores ``persistent=False``.
 
     Whether an entry is taken is device arithmetic, so nothing waits for the GPU: in place of a bad one, the
-    row is written with what it holds, and ``position`` stays.
+    row is written with what it holds, and ``taken`` stays.
 
     Attributes:
-        mean, var: Statistics as measured, shape (C, rows).
+        measured: Mean and variance as measured, shape (C, rows, 2); with compensation (C, rows, 4), where the
+            derivatives times the weights that they were measured at follow, of the mean and of the variance.
         mean_derivative: Shape (groups, rows, D), or None for a window without compensation.
         variance_derivative: Shape (C, rows, D), or None.
-        mean_anchor, var_anchor: The derivatives times the weights they were measured at, shape (C, rows).
-        position: int64, shape (1,): the row that is written next, in a full window the oldest.
-        fill: int64, shape (): number of valid entries.
+        taken: int64, shape (): number of entries so far.
     """
 
     def __init__(self, rows: int, mean: Tensor, weight: Tensor | None = None, groups: int = 1) -> None:
@@ -40,22 +39,40 @@ class Window:
             groups: Groups of the convolution.
         """
         self.rows = rows
-        self.mean, self.var = mean.new_zeros(2, mean.numel(), rows)
+        self.measured = mean.new_zeros(mean.numel(), rows, 2 if weight is None else 4)
         self.mean_derivative = self.variance_derivative = None
         if weight is not None:
             self.mean_derivative = mean.new_zeros(groups, rows, weight.size(1))
             self.variance_derivative = mean.new_zeros(mean.numel(), rows, weight.size(1))
-            self.mean_anchor, self.var_anchor = mean.new_zeros(2, mean.numel(), rows)
-        self.position = torch.zeros(1, dtype=torch.long, device=mean.device)
-        self.fill = torch.zeros((), dtype=torch.long, device=mean.device)
+        self.taken = torch.zeros((), dtype=torch.long, device=mean.device)
+
+    @property
+    def mean(self) -> Tensor:
+        """Means as measured, shape (C, rows)."""
+        return self.measured[..., 0]
+
+    @property
+    def var(self) -> Tensor:
+        """Variances as measured, shape (C, rows)."""
+        return self.measured[..., 1]
+
+    @property
+    def position(self) -> Tensor:
+        """The row that is written next, in a full window the oldest: int64, shape (1,)."""
+        return (self.taken % self.rows).reshape(1)
+
+    @property
+    def fill(self) -> Tensor:
+        """Number of valid entries: int64, shape ()."""
+        return self.taken.clamp(max=self.rows)
 
     def matches(self, rows: int, mean: Tensor, weight: Tensor | None) -> bool:
         """Tell whether entries of this size, type and device fit in."""
         if (rows, mean.numel(), mean.dtype, mean.device) != (
             self.rows,
-            self.mean.size(0),
-            self.mean.dtype,
-            self.mean.device,
+            self.measured.size(0),
+            self.measured.dtype,
+            self.measured.device,
         ):
             return False
         if weight is None or self.variance_derivative is None:
@@ -70,19 +87,15 @@ class Window:
 
     def valid(self) -> Tensor:
         """Return which rows hold an entry, bool, shape (rows,)."""
-        row = torch.arange(self.rows, device=self.position.device)
-        age = (self.position - 1 - row) % self.rows  # 0 for the newest
-        return age < self.fill
-
-    def _steps(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        of_mean, of_var = project(self.mean_derivative, self.variance_derivative, weight, bias)
-        return of_mean - self.mean_anchor, of_var - self.var_anchor
+        return torch.arange(self.rows, device=self.taken.device) < self.taken
 
     def statistics(self, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return mean and unclamped variance of all rows, (C, rows), under today's weights."""
         if weight is None:
             return self.mean, self.var
-        return compensate(self.mean, self.var, *self._steps(weight, bias))
+        mean, var, mean_anchor, var_anchor = self.measured.unbind(2)
+        of_mean, of_var = project(self.mean_derivative, self.variance_derivative, weight, bias)
+        return compensate(mean, var, of_mean - mean_anchor, of_var - var_anchor)
 
     def average(
         self, mean: Tensor, var: Tensor, past_mean: Tensor, past_var: Tensor
@@ -134,20 +147,18 @@ class Window:
             bias: Shape (C,) or None.
             derivatives: (groups, D) and (C, D), or None with ``weight``.
         """
-        entry = {'mean': mean, 'var': var}
+        measured, writes = (mean[:, None], var[:, None]), []
         if derivatives is not None:
-            anchors = project(*(derivative[:, None] for derivative in derivatives), weight, bias)
-            entry['mean_anchor'], entry['var_anchor'] = (anchor[:, 0] for anchor in anchors)
-        # An inf or nan anywhere in the derivatives reaches the anchors.
-        finite = torch.stack(tuple(entry.values())).isfinite().all()
-        if derivatives is not None:
-            entry['mean_derivative'], entry['variance_derivative'] = derivatives
-        for name, value in entry.items():
-            rows = getattr(self, name)
-            kept = rows.index_select(1, self.position)
-            rows.index_copy_(1, self.position, torch.where(finite, value[:, None], kept))
-        self.position.add_(finite).remainder_(self.rows)
-        self.fill.add_(finite).clamp_(max=self.rows)
+            of_mean, of_var = (derivative[:, None] for derivative in derivatives)
+            measured += project(of_mean, of_var, weight, bias)
+            writes = [(self.mean_derivative, of_mean), (self.variance_derivative, of_var)]
+        entry = torch.stack(measured, 2)
+        finite = all_finite(entry)  # an inf or nan anywhere in the derivatives reaches their products
+        position = self.position
+        for rows, value in ((self.measured, entry), *writes):
+            kept = rows.index_select(1, position)
+            rows.index_copy_(1, position, torch.where(finite, value, kept))
+        self.taken.add_(finite)
 
     def diagnose(self, weight: Tensor | None, bias: Tensor | None) -> dict[str, Tensor]:
         """Summarize the window under today's weights; all values are tensors of shape ().

@@ -53,7 +53,7 @@ def compensate(mean: Tensor, var: Tensor, mean_step: Tensor, var_step: Tensor) -
     Returns:
         Mean and variance under today's weights, shape (C, rows). The variance is not yet clamped.
     """
-    return mean + mean_step, var + var_step - mean_step.square()
+    return mean + mean_step, torch.addcmul(var + var_step, mean_step, mean_step, value=-1)
 
 
 def pool(
@@ -73,11 +73,12 @@ def pool(
     """
     share = 1 / (1 + valid.sum()).to(mean.dtype)
     # Differences to the current mean keep the digits that the means have in common.
-    distance = torch.where(valid, past_mean - mean[:, None], 0)
-    spread = torch.where(valid, past_var.clamp(min=0), 0)
+    invalid = ~valid
+    distance = (past_mean - mean[:, None]).masked_fill_(invalid, 0)
+    spread = past_var.clamp(min=0).masked_fill_(invalid, 0).addcmul_(distance, distance)
     offset = distance.sum(1) * share
-    var_bar = (var + (spread + distance.square()).sum(1)) * share - offset.square()
-    return mean + offset, var_bar.clamp(min=0), share
+    var_bar = ((var + spread.sum(1)) * share).addcmul_(offset, offset, value=-1)
+    return mean + offset, var_bar.clamp_(min=0), share
 
 
 def pooled_derivatives(

@@ -21,11 +21,11 @@ def _tap_mask(
     taps: int, size: int, out_size: int, stride: int, padding: int, dilation: int, like: Tensor
 ) -> Tensor:
     """Mark which of ``size`` input positions each kernel tap reads, over all ``out_size`` outputs."""
-    tap = torch.arange(taps, device=like.device)[:, None]
-    position = torch.arange(size, device=like.device)[None, :]
-    offset = position + padding - tap * dilation
-    read = (offset >= 0) & (offset <= (out_size - 1) * stride) & (offset % stride == 0)
-    return read.to(like.dtype)
+    padded = max(padding + size, (taps - 1) * dilation + (out_size - 1) * stride + 1)
+    mask = like.new_zeros(taps, padded)
+    # Output q reads position tap * dilation + q * stride of the padded input.
+    mask.as_strided((taps, out_size), (padded + dilation, stride)).fill_(1)
+    return mask[:, padding : padding + size]
 
 
 @torch.no_grad()
@@ -61,7 +61,7 @@ def mean_derivative(
         for d in (0, 1)
     )
     patch = rows @ (total @ columns.T)
-    return (patch / (x.size(0) * out_size[0] * out_size[1])).reshape(groups, -1)
+    return patch.div_(x.size(0) * out_size[0] * out_size[1]).reshape(groups, -1)
 
 
 @torch.no_grad()
@@ -101,8 +101,11 @@ def variance_derivative(
         # A sum over 100,000 positions overflows float16, and bfloat16 has no digits left for a difference.
         return _covariance(x, y, mean, var, kernel_size, stride, padding, dilation, groups)
     product = _correlation(x, y, kernel_size, stride, padding, dilation, groups)
-    drift = mean.reshape(groups, -1, 1) * mean_derivative[:, None]
-    return product.mul_(2 * y.size(1) / y.numel()).sub_(drift.reshape_as(product), alpha=2)
+    grouped = product.view(groups, -1, product.size(1))
+    grouped.baddbmm_(
+        mean.reshape(groups, -1, 1), mean_derivative[:, None], beta=2 * y.size(1) / y.numel(), alpha=-2
+    )
+    return product
 
 
 def _correlation(

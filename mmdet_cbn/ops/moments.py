@@ -26,7 +26,15 @@ def batch_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     unused = x.new_zeros(2, x.size(1), dtype=statistics_dtype(x))
     if x.numel() == 0:
         return unused[0], unused[1]
-    return torch.batch_norm_update_stats(x, unused[0], unused[1], 0.0)
+    return torch.batch_norm_update_stats(x, *unused.unbind(), 0.0)
+
+
+def all_finite(values: Tensor) -> Tensor:
+    """Tell whether no value is inf or nan, as a bool of shape ().
+
+    One reduction and one comparison; ``isfinite().all()`` is five operations, each of them a launch on a GPU.
+    """
+    return torch.linalg.vector_norm(values, float('inf')) < float('inf')
 
 
 @torch.no_grad()

@@ -96,7 +96,7 @@ def test_each_checkpoint_has_its_file(six_iterations):
     saved = torch.load(six_iterations / 'iter_3.norms_rank0_of_1.pt', weights_only=True)
     assert saved['iteration'] == 3
     assert len(saved['norms']) == LAYERS
-    assert saved['norms']['backbone.bn1']['window']['fill'] == 3
+    assert saved['norms']['backbone.bn1']['window']['taken'] == 3
     assert saved['norms']['bbox_head.cls_convs.0.bn']['window'] is None
 
 
@@ -327,8 +327,8 @@ def test_a_window_that_one_process_lacks_starts_empty_in_all(images, tmp_path):
         assert finish(start(train, *arguments, processes=2, folder=tmp_path)) == [0, 0]
         (work_dir / 'iter_3.norms_rank1_of_2.pt').unlink(missing_ok=True)
     for rank in range(2):
-        fills = [v for k, v in torch.load(work_dir / f'end_{rank}.pt').items() if k.endswith('window.fill')]
-        assert {int(fill) for fill in fills} == {1}
+        taken = [v for k, v in torch.load(work_dir / f'end_{rank}.pt').items() if k.endswith('window.taken')]
+        assert {int(count) for count in taken} == {1}
     logs = ''.join(log.read_text() for log in work_dir.glob('*/*.log'))
     assert f'backbone.bn1 and {LAYERS - 1} more (process 1): there is no iter_3.norms_rank1_of_2.pt' in logs
 

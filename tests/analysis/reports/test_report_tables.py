@@ -19,7 +19,7 @@ from mmdet_cbn.analysis.reports.runs import Run
 from mmdet_cbn.analysis.reports.tables import to_csv, to_markdown
 from mmdet_cbn.data.shapes import generate
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SIZES = ['AP', 'AP50', 'AP75', 'AP S', 'AP M', 'AP L']
 
 
