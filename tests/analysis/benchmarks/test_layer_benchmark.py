@@ -29,10 +29,10 @@ def test_state_is_what_the_formulas_need(rows):
     state = {row['norm']: row['state_mb'] * 1e6 for row in rows}
     counter = 8
     channels, filter_size, k, m = 32, 32 * 9, 4, 16
-    place = 2 * 8
+    taken = 8
     window = (k - 1) * 4 * (4 * channels + filter_size + channels * filter_size)
-    assert state['CBN'] == state['CBN, fraction 1/8'] == pytest.approx(counter + window + place)
-    assert state['Naive CBN'] == pytest.approx(counter + (k - 1) * 4 * 2 * channels + place)
+    assert state['CBN'] == state['CBN, fraction 1/8'] == pytest.approx(counter + window + taken)
+    assert state['Naive CBN'] == pytest.approx(counter + (k - 1) * 4 * 2 * channels + taken)
     assert state['MABN'] == pytest.approx(counter + m * 4 * 2 * channels)
     assert state['BRN'] == pytest.approx(counter)
 
