@@ -117,11 +117,19 @@ def _correlation(
     return conv2d_weight(x, weight_shape, y, stride, padding, dilation, groups).flatten(1)
 
 
-def _covariance(x: Tensor, y: Tensor, mean: Tensor, var: Tensor, *geometry: Any) -> Tensor:
-    """Return 2 / M * sum over positions of (y_j - mean_j) * patch, centred and scaled before the product."""
+def _covariance(
+    x: Tensor, y: Tensor, mean: Tensor, var: Tensor, *geometry: Any, scale: Tensor | None = None
+) -> Tensor:
+    """Return 2 / M * sum over positions of (y_j - mean_j) * patch, times ``scale`` of shape (C_out,).
+
+    Centred and scaled before the product.
+    """
     eps, root = 1e-12, (y.numel() // y.size(1)) ** 0.5  # eps cancels
-    scaled = batch_norm(y, mean, var, torch.full_like(mean, 1 / root), torch.zeros_like(mean), eps=eps)
-    return _correlation(x, scaled, *geometry).to(mean.dtype).mul_((2 / root * (var + eps).sqrt())[:, None])
+    scaled = batch_norm(y, mean, var, torch.full_like(mean, 1 / root), None, eps=eps)
+    factor = 2 / root * (var + eps).sqrt()
+    if scale is not None:
+        factor *= scale
+    return _correlation(x, scaled, *geometry).to(mean.dtype).mul_(factor[:, None])
 
 
 def _evenly_spaced_part(
@@ -189,5 +197,5 @@ def estimate_variance_derivative(
     mean, part_var = batch_moments(y)
     scale = var / part_var.clamp(min=torch.finfo(var.dtype).tiny)
     # A channel that is all but constant in the part must not blow up what rounding left of it.
-    scale = scale.clamp(max=1 / fraction)[:, None]
-    return _covariance(x, y, mean, part_var, kernel_size, *geometry, groups).mul_(scale)
+    scale = scale.clamp(max=1 / fraction)
+    return _covariance(x, y, mean, part_var, kernel_size, *geometry, groups, scale=scale)

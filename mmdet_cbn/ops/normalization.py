@@ -40,10 +40,11 @@ class _Normalize(torch.autograd.Function):
         x, weight, mean, var, share = ctx.saved_tensors
         invstd = torch.rsqrt(var + ctx.eps)
         needs = ctx.needs_input_grad
+        through_statistics = weight if share is None else weight * share
         grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
             grad,
             x,
-            weight if share is None else weight * share,
+            through_statistics,
             None,
             None,
             mean,
@@ -53,7 +54,7 @@ class _Normalize(torch.autograd.Function):
             [needs[0], needs[1] or needs[4], needs[2] or needs[3]],
         )
         if share is not None and needs[0]:
-            direct = (weight * invstd * (1 - share)).to(grad.dtype)
+            direct = ((weight - through_statistics) * invstd).to(grad.dtype)
             grad_x.addcmul_(grad, direct[:, None, None])
         # What reaches mean and var themselves, as functions of something else than x.
         grad_mean = -weight * invstd * grad_bias if needs[3] else None
