@@ -146,6 +146,17 @@ def imported_roots(folder: str) -> set[str]:
                 'mmdet_cbn.whole_file',
             },
         ),
+        (
+            'detection_study',
+            {
+                'terminaltables',
+                'torch',
+                'mmdet_cbn.analysis',
+                'mmdet_cbn.detection_study',
+                'mmdet_cbn.study',
+                'mmdet_cbn.whole_file',
+            },
+        ),
     ],
 )
 def test_dependencies_point_one_way(folder, allowed):

@@ -77,8 +77,8 @@ check_compiler() {
     fi
 }
 
-# The folders that grow, and by how many GB (PyTorch comes with the CUDA libraries). Measured with the
-# larger of the two lines: 5.7 in the environment, 2.8 each for the downloads and for the cache of them.
+# The folders that grow, and by how many GB (PyTorch comes with the CUDA libraries). Measured: 5.7 in the
+# environment, 2.7 for the downloads of the larger line, of which pip may keep a copy in its cache.
 check_disk() {
     local folder size mount free place cache=${PIP_CACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-}/.cache}/pip}
     local -A need=() have=()

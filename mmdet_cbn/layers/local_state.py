@@ -91,6 +91,8 @@ def _load(norm: StatefulBatchNorm2d, saved: Mapping[str, Any] | None, conv: nn.C
     if saved['window'] is None:
         return None
     window = _make_window(saved['window'], norm.iterations.device)
+    if window is None:
+        return 'its window was saved by another version of mmdet_cbn'
     weight = None if conv is None else conv.weight.flatten(1)
     window_size = window.rows + 1
     if window_size != norm.window_size:
@@ -101,8 +103,10 @@ def _load(norm: StatefulBatchNorm2d, saved: Mapping[str, Any] | None, conv: nn.C
     return None
 
 
-def _make_window(saved: Mapping[str, Any], device: torch.device) -> Window:
-    window = Window(saved['rows'], saved['measured'][:, 0, 0])
+def _make_window(saved: Mapping[str, Any], device: torch.device) -> Window | None:
+    window = Window(1, torch.zeros(1))
+    if saved.keys() != vars(window).keys():
+        return None
     for name, value in saved.items():
         setattr(window, name, value)
     window.apply(lambda tensor: tensor.to(device, copy=True))

@@ -172,7 +172,8 @@ class StatefulBatchNorm2d(_BatchNorm):
         Args:
             mean: Of the batch, shape (C,).
             var: Biased, shape (C,).
-            positions: Number M of values behind each; as a tensor of shape () at least 2.
+            positions: Number M of values behind each, int or of shape (). A single one has no unbiased
+                variance, and moves the mean alone.
         """
         if not self.track_running_stats:
             return
@@ -181,11 +182,14 @@ class StatefulBatchNorm2d(_BatchNorm):
         momentum = self.momentum
         if momentum is None:
             momentum = 1 / self.num_batches_tracked.to(mean.dtype).clamp(min=1)
-        moves = [(self.running_mean, mean)]
-        if isinstance(positions, Tensor) or positions > 1:
-            moves.append((self.running_var, var * (positions / (positions - 1))))
-        for running, current in moves:
-            running.lerp_(torch.where(finite, current.to(running.dtype), running), momentum)
+            momentum = momentum.to(self.running_mean.dtype)  # torch 2.1 asks for it
+        moves = [(self.running_mean, mean, finite)]
+        if isinstance(positions, Tensor):
+            moves.append((self.running_var, var * (positions / (positions - 1)), finite & (positions > 1)))
+        elif positions > 1:
+            moves.append((self.running_var, var * (positions / (positions - 1)), finite))
+        for running, current, enters in moves:
+            running.lerp_(torch.where(enters, current.to(running.dtype), running), momentum)
 
     def _load_from_state_dict(
         self,

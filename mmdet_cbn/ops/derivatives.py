@@ -101,10 +101,9 @@ def variance_derivative(
         # A sum over 100,000 positions overflows float16, and bfloat16 has no digits left for a difference.
         return _covariance(x, y, mean, var, kernel_size, stride, padding, dilation, groups)
     product = _correlation(x, y, kernel_size, stride, padding, dilation, groups)
-    grouped = product.view(groups, -1, product.size(1))
-    grouped.baddbmm_(
-        mean.reshape(groups, -1, 1), mean_derivative[:, None], beta=2 * y.size(1) / y.numel(), alpha=-2
-    )
+    # Not baddbmm_, which may take TF32 for an outer product that is to cancel.
+    grouped = product.mul_(2 * y.size(1) / y.numel()).view(groups, -1, product.size(1))
+    grouped.addcmul_(mean.reshape(groups, -1, 1), mean_derivative[:, None], value=-2)
     return product
 
 

@@ -134,6 +134,16 @@ def test_other_weights():
     assert twin[1].iteration == 6
 
 
+def test_another_version():
+    block = trained(LAYERS['CBN'])
+    state = through_a_file(local_state(block))
+    state['1']['window']['fill'] = state['1']['window'].pop('taken')
+    twin = twin_of(block, LAYERS['CBN'])
+    assert 'another version' in load_local_state(twin, state)['1']
+    assert twin[1].window is None
+    assert twin[1].iteration == 5
+
+
 def test_another_convolution():
     block = trained(LAYERS['CBN'])
     other = make_block(LAYERS['CBN'], kernel_size=1, padding=0)

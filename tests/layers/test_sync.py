@@ -87,6 +87,15 @@ def worker(rank, name, dtype, sizes, folder, port):
     os._exit(0)
 
 
+def single_value(rank, folder, port):
+    distributed.init_process_group('gloo', f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
+    norm = NaiveCrossIterationBatchNorm2d(3, sync=True)
+    out = norm(torch.full((1 - rank, 3, 1, 1), 5.0))  # nothing in process 1
+    torch.save((out.detach(), norm.running_mean, norm.running_var), f'{folder}/{rank}.pt')
+    distributed.barrier()
+    os._exit(0)
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
@@ -122,6 +131,16 @@ def assert_close(found, wanted, tolerance):
     assert found.shape == wanted.shape
     largest = max([1, *wanted.abs().flatten().tolist()])
     assert ((found - wanted).abs() <= tolerance * largest).all()
+
+
+def test_a_single_value_in_all_processes_moves_the_mean_alone():
+    with tempfile.TemporaryDirectory() as folder:
+        multiprocessing.start_processes(single_value, (folder, free_port()), 2, start_method='forkserver')
+        records = [torch.load(f'{folder}/{rank}.pt') for rank in range(2)]
+    assert torch.equal(records[0][0], torch.zeros(1, 3, 1, 1))
+    for _, running_mean, running_var in records:
+        assert torch.equal(running_mean, torch.full((3,), 0.5))
+        assert torch.equal(running_var, torch.ones(3))
 
 
 def test_without_a_process_group_it_changes_nothing():
