@@ -184,10 +184,9 @@ class StatefulBatchNorm2d(_BatchNorm):
             momentum = 1 / self.num_batches_tracked.to(mean.dtype).clamp(min=1)
             momentum = momentum.to(self.running_mean.dtype)  # torch 2.1 asks for it
         moves = [(self.running_mean, mean, finite)]
-        if isinstance(positions, Tensor):
-            moves.append((self.running_var, var * (positions / (positions - 1)), finite & (positions > 1)))
-        elif positions > 1:
-            moves.append((self.running_var, var * (positions / (positions - 1)), finite))
+        if isinstance(positions, Tensor) or positions > 1:
+            several = finite & (positions > 1) if isinstance(positions, Tensor) else finite
+            moves.append((self.running_var, var * (positions / (positions - 1)), several))
         for running, current, enters in moves:
             running.lerp_(torch.where(enters, current.to(running.dtype), running), momentum)
 

@@ -30,9 +30,18 @@ def batch_moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def all_finite(values: Tensor) -> Tensor:
-    """Tell whether no value is inf or nan, as a bool of shape ().
+    """Tell whether no value is inf or nan.
 
     One reduction and one comparison; ``isfinite().all()`` is five operations, each of them a launch on a GPU.
+
+    Args:
+        values: Any shape with at least one value, any floating type.
+
+    Returns:
+        Bool, shape (), on the device of ``values``.
+
+    Raises:
+        RuntimeError: There are no values.
     """
     return torch.linalg.vector_norm(values, float('inf')) < float('inf')
 

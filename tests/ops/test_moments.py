@@ -1,9 +1,11 @@
 """Batch statistics against the definition in float64."""
 
+import math
+
 import pytest
 import torch
 
-from mmdet_cbn.ops import batch_moments
+from mmdet_cbn.ops import all_finite, batch_moments
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 
@@ -26,3 +28,17 @@ def test_one_position():
     mean, var = batch_moments(torch.tensor([[[[3.0]], [[-1.0]]]]))
     assert mean.tolist() == [3.0, -1.0]
     assert var.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize('dtype', [*DTYPES, torch.float16])
+@pytest.mark.parametrize('shape', [(), (1,), (2, 7), (512, 1, 4), (3000,)])
+def test_all_finite_is_what_each_value_says(shape, dtype):
+    limits = torch.finfo(dtype)
+    for value in (math.nan, math.inf, -math.inf, limits.max, limits.min, limits.tiny, 0.0):
+        size = math.prod(shape)
+        for place in {0, size // 2, size - 1}:
+            values = torch.randn(shape).to(dtype)
+            values.view(-1)[place] = value
+            answer = all_finite(values)
+            assert (answer.shape, answer.dtype) == ((), torch.bool)
+            assert answer.item() == math.isfinite(value)
