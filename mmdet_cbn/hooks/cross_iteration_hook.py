@@ -11,11 +11,9 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
-from ..layers import CrossIterationBatchNorm2d, NaiveCrossIterationBatchNorm2d, pair_conv_norm
+from ..layers import CrossIterationNorm, pair_conv_norm
 from ..layers.arguments import check_flag, check_integer, check_number
 from .norm_state_files import load_beside_checkpoint, save_beside_checkpoints
-
-CROSS_ITERATION_LAYERS = (CrossIterationBatchNorm2d, NaiveCrossIterationBatchNorm2d)
 
 
 @HOOKS.register_module()
@@ -110,8 +108,8 @@ class CrossIterationHook(Hook):
             for name, value in self._diagnose(runner).items():
                 runner.message_hub.update_scalar(f'train/cbn_{name}', value)
 
-    def _layers(self, runner: Runner) -> list[nn.Module]:
-        return [m for m in _unwrap(runner.model).modules() if isinstance(m, CROSS_ITERATION_LAYERS)]
+    def _layers(self, runner: Runner) -> list[CrossIterationNorm]:
+        return [m for m in _unwrap(runner.model).modules() if isinstance(m, CrossIterationNorm)]
 
     def _set_burn_in(self, runner: Runner, iterations: int) -> None:
         """Count burn-in in calls of each layer; ``iterations`` so far show how many calls make one."""

@@ -1,7 +1,6 @@
 """Checks of the arguments that users write into configs."""
 
 import math
-from collections.abc import Mapping
 
 
 def check_integer(name: str, value: object, minimum: int) -> None:
@@ -35,14 +34,3 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Raise ValueError unless ``value`` is one of ``choices``."""
     if value not in choices:
         raise ValueError(f'{name} must be one of {", ".join(map(repr, choices))}, got {name}={value!r}')
-
-
-def reject_unknown(owner: type, unknown: Mapping[str, object], known: tuple[str, ...]) -> None:
-    """Raise ValueError for arguments that ``owner`` does not have.
-
-    A TypeError would name the argument alone, and inside a config of many ``norm_cfg`` its value is what
-    one searches for.
-    """
-    if unknown:
-        given = ', '.join(f'{name}={value!r}' for name, value in unknown.items())
-        raise ValueError(f'{owner.__name__} has no argument {given}; it takes {", ".join(known)}')

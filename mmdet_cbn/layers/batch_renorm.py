@@ -1,15 +1,41 @@
 """Batch Renormalization (BRN), the baseline of both papers."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..ops import batch_moments, normalize
 from .arguments import check_integer, check_number
-from .stateful_batch_norm import StatefulBatchNorm2d
+from .stateful_norm import StatefulNorm
 
 
-class BatchRenorm2d(StatefulBatchNorm2d, _BatchNorm):
+@dataclass(frozen=True)
+class RenormalizedStatistics:
+    """What one call normalizes by, each of shape (C,).
+
+    Attributes:
+        mean: Of the batch.
+        var: Of the batch, biased.
+        r: Correction of the scale.
+        d: Correction of the offset.
+    """
+
+    mean: Tensor
+    var: Tensor
+    r: Tensor
+    d: Tensor
+
+    def as_batch_norm(self, eps: float) -> dict[str, Tensor]:
+        """Return mean and variance with the corrections in them: see ``StatefulNorm.statistics_in_use``."""
+        std = (self.var + eps).sqrt() / self.r
+        return {'mean': self.mean - self.d * std, 'var': std.square() - eps}
+
+
+class BatchRenorm2d(StatefulNorm, _BatchNorm):
     r"""Batch Renormalization (Ioffe, NeurIPS 2017, arXiv 1702.03275).
 
     Corrects the batch statistics towards the running ones, by constants in the backward pass:
@@ -38,11 +64,9 @@ class BatchRenorm2d(StatefulBatchNorm2d, _BatchNorm):
         warmup_iters: Iterations until the bounds are reached, 0 for at once.
         device: Of parameters and buffers.
         dtype: Of parameters and buffers.
-        **unknown: Nothing else is taken.
 
     Raises:
-        ValueError: An argument is out of its range or unknown; the input is not 4D; there is one value per
-            channel.
+        ValueError: An argument is out of its range; the input is not 4D; there is one value per channel.
 
     Example:
         >>> norm = BatchRenorm2d(8, warmup_iters=100)
@@ -65,9 +89,8 @@ class BatchRenorm2d(StatefulBatchNorm2d, _BatchNorm):
         warmup_iters: int = 5000,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
-        **unknown: object,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, unknown)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
         self._require_running_statistics()
         check_number('r_max', r_max, 1)
         check_number('d_max', d_max, 0)
@@ -76,7 +99,20 @@ class BatchRenorm2d(StatefulBatchNorm2d, _BatchNorm):
         self.d_max = d_max
         self.warmup_iters = warmup_iters
 
-    def _advance(self, x: Tensor) -> tuple[Tensor, ...]:
+    def train_forward(self, x: Tensor) -> Tensor:
+        """Normalize ``x`` (N, C, H, W) by its own statistics, corrected towards the running ones."""
+        if x.numel() == 0:
+            return self._empty_output(x)
+        used = self._repetition.first_pass(x, self._measure)
+        weight = used.r if self.weight is None else self.weight * used.r
+        shift = used.d if self.weight is None else self.weight * used.d
+        bias = shift if self.bias is None else self.bias + shift
+        out = normalize(x, weight, bias, used.mean, used.var, self.eps)
+        self._repetition.remember(out, used)
+        return out
+
+    def _measure(self, x: Tensor) -> RenormalizedStatistics:
+        """Measure the batch and its corrections, and move the running statistics."""
         self._require_running_statistics()
         self._require_several_values(x)
         with torch.no_grad():
@@ -90,17 +126,7 @@ class BatchRenorm2d(StatefulBatchNorm2d, _BatchNorm):
         if torch.is_grad_enabled():
             self._update_running_statistics(mean, var, x.numel() // x.size(1))
             self.iterations.add_(1)
-        return mean, var, r, d
-
-    def _normalize(self, x: Tensor, mean: Tensor, var: Tensor, r: Tensor, d: Tensor) -> Tensor:
-        weight = r if self.weight is None else self.weight * r
-        shift = d if self.weight is None else self.weight * d
-        bias = shift if self.bias is None else self.bias + shift
-        return normalize(x, weight, bias, mean, var, self.eps)
-
-    def _in_use(self, mean: Tensor, var: Tensor, r: Tensor, d: Tensor) -> dict[str, Tensor]:
-        std = (var + self.eps).sqrt() / r
-        return {'mean': mean - d * std, 'var': std.square() - self.eps}
+        return RenormalizedStatistics(mean, var, r, d)
 
     def _progress(self, dtype: torch.dtype) -> Tensor:
         """Return how much of the warm-up is done, from 0 to 1, shape ()."""

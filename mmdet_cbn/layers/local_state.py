@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from .cross_iteration import CrossIterationBatchNorm2d, NaiveCrossIterationBatchNorm2d
+from .cross_iteration_norm import CrossIterationNorm
 from .pairing import pair_conv_norm
-from .stateful_batch_norm import StatefulBatchNorm2d
+from .stateful_norm import StatefulNorm
 from .window import Window
 
 State = dict[str, dict[str, Any]]
@@ -62,20 +62,21 @@ def load_local_state(model: nn.Module, state: Mapping[str, Mapping[str, Any]]) -
 
 def forget_window(norm: nn.Module) -> None:
     """Let the window of a layer start empty, where it has one."""
-    if isinstance(norm, CrossIterationBatchNorm2d | NaiveCrossIterationBatchNorm2d):
+    if isinstance(norm, CrossIterationNorm):
         norm.window = None
 
 
-def _norms(model: nn.Module) -> Iterator[tuple[str, StatefulBatchNorm2d]]:
-    return ((name, m) for name, m in model.named_modules() if isinstance(m, StatefulBatchNorm2d))
+def _norms(model: nn.Module) -> Iterator[tuple[str, StatefulNorm]]:
+    return ((name, m) for name, m in model.named_modules() if isinstance(m, StatefulNorm))
 
 
-def _window_state(norm: StatefulBatchNorm2d) -> dict[str, Any] | None:
-    window = getattr(norm, 'window', None)
-    return None if window is None else dict(vars(window))
+def _window_state(norm: StatefulNorm) -> dict[str, Any] | None:
+    if not isinstance(norm, CrossIterationNorm) or norm.window is None:
+        return None
+    return dict(vars(norm.window))
 
 
-def _load(norm: StatefulBatchNorm2d, saved: Mapping[str, Any] | None, conv: nn.Conv2d | None) -> str | None:
+def _load(norm: StatefulNorm, saved: Mapping[str, Any] | None, conv: nn.Conv2d | None) -> str | None:
     """Load a layer; return why something was left."""
     forget_window(norm)
     if saved is None:

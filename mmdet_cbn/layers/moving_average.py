@@ -1,15 +1,39 @@
 """Moving Average Batch Normalization (MABN)."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..ops import all_finite, mean_of_squares, moving_average_normalize
 from .arguments import check_choice, check_integer, check_number
-from .stateful_batch_norm import StatefulBatchNorm2d
+from .stateful_norm import StatefulNorm
 
 
-class MovingAverageBatchNorm2d(StatefulBatchNorm2d, _BatchNorm):
+@dataclass(frozen=True)
+class MovingAverageStatistics:
+    """What one call normalizes by.
+
+    Attributes:
+        chi2: Mean of squares in use, shape (C,).
+        r: Correction towards the running value, shape (C,).
+        psi: What takes the place of Psi_B in the backward pass.
+    """
+
+    chi2: Tensor
+    r: Tensor
+    psi: BackwardStatistics
+
+    def as_batch_norm(self, eps: float) -> dict[str, Tensor]:
+        """Return chi2 with the correction in it, and psi once it is known: see ``StatefulNorm``."""
+        used = {'chi2': (self.chi2 + eps) / self.r.square() - eps}
+        return used if self.psi.used is None else used | {'psi': self.psi.used}
+
+
+class MovingAverageBatchNorm2d(StatefulNorm, _BatchNorm):
     r"""Moving Average Batch Normalization (Yan et al., ICLR 2020).
 
     Normalizes with the mean of squares alone and replaces the batch statistics of the forward and of the
@@ -56,10 +80,9 @@ class MovingAverageBatchNorm2d(StatefulBatchNorm2d, _BatchNorm):
         backward_statistics: What stands for Psi_B in the backward pass: 'sma' (eq. 20), 'ema' or 'batch'.
         device: Of parameters and buffers.
         dtype: Of parameters and buffers.
-        **unknown: Nothing else is taken.
 
     Raises:
-        ValueError: An argument is out of its range or unknown; the input is not 4D.
+        ValueError: An argument is out of its range; the input is not 4D.
 
     Example:
         >>> block = nn.Sequential(CenteredConv2d(3, 8, 3, bias=False), MovingAverageBatchNorm2d(8))
@@ -84,9 +107,8 @@ class MovingAverageBatchNorm2d(StatefulBatchNorm2d, _BatchNorm):
         backward_statistics: str = 'sma',
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
-        **unknown: object,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, unknown)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
         self._require_running_statistics()
         check_integer('buffer_size', buffer_size, 1)
         check_integer('warmup_iters', warmup_iters, 0)
@@ -109,7 +131,19 @@ class MovingAverageBatchNorm2d(StatefulBatchNorm2d, _BatchNorm):
             self.register_buffer(name, torch.zeros(shape, device=device, dtype=dtype))
         self.memory = ('iterations', *buffers)
 
-    def _advance(self, x: Tensor) -> tuple[Tensor, Tensor, '_BackwardStatistics']:
+    def train_forward(self, x: Tensor) -> Tensor:
+        """Normalize ``x`` (N, C, H, W) by the averages."""
+        if x.numel() == 0:
+            return self._empty_output(x)
+        used = self._repetition.first_pass(x, self._measure)
+        out = moving_average_normalize(
+            x, self.weight, self.bias, used.chi2, used.r, self.eps, used.psi.average
+        )  # eq. 19, and eq. 20 in the backward pass
+        self._repetition.remember(out, used)
+        return out
+
+    def _measure(self, x: Tensor) -> MovingAverageStatistics:
+        """Take the batch into the averages; return what is in use."""
         self._require_running_statistics()
         with torch.no_grad():
             chi2 = chi2_batch = mean_of_squares(x)
@@ -129,14 +163,7 @@ class MovingAverageBatchNorm2d(StatefulBatchNorm2d, _BatchNorm):
         entered = all_finite(chi2_batch)
         if torch.is_grad_enabled():
             self._remember(chi2_rows, chi2, chi2_hat, entered)
-        return chi2, r, _BackwardStatistics(self, t, averaging, entered)
-
-    def _normalize(self, x: Tensor, chi2: Tensor, r: Tensor, average: '_BackwardStatistics') -> Tensor:
-        return moving_average_normalize(x, self.weight, self.bias, chi2, r, self.eps, average)
-
-    def _in_use(self, chi2: Tensor, r: Tensor, average: '_BackwardStatistics') -> dict[str, Tensor]:
-        used = {'chi2': (chi2 + self.eps) / r.square() - self.eps}
-        return used if average.used is None else used | {'psi': average.used}
+        return MovingAverageStatistics(chi2, r, BackwardStatistics(self, t, averaging, entered))
 
     @torch.no_grad()
     def _remember(self, chi2_rows: Tensor | None, chi2: Tensor, chi2_hat: Tensor, entered: Tensor) -> None:
@@ -149,7 +176,7 @@ class MovingAverageBatchNorm2d(StatefulBatchNorm2d, _BatchNorm):
         self.iterations.add_(entered)
 
 
-class _BackwardStatistics:
+class BackwardStatistics:
     """What takes the place of Psi_B in the backward pass of one call.
 
     Args:
@@ -157,6 +184,9 @@ class _BackwardStatistics:
         t: Number of the call, from 1, shape ().
         averaging: Whether the average is in use yet, shape ().
         entered: Whether the call has entered the layer's memory, shape ().
+
+    Attributes:
+        used: What was in use, shape (C,); None before the backward pass.
     """
 
     def __init__(
@@ -168,7 +198,7 @@ class _BackwardStatistics:
         self._entered = entered
         self.used: Tensor | None = None
 
-    def __call__(self, psi: Tensor) -> Tensor:
+    def average(self, psi: Tensor) -> Tensor:
         """Take Psi_B, shape (C,), into the layer's average and return what is in use."""
         self.used = psi
         if self._layer.backward_statistics != 'batch':

@@ -1,19 +1,37 @@
 """Activation checkpointing: the forward pass that autograd repeats during the backward pass."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, TypeVar
 from weakref import ref
 
 import torch
 from torch import Tensor
 
+from ..ops.torch_private import in_backward_pass
+
+
+class StatisticsInUse(Protocol):
+    """What one forward pass normalizes by: a frozen dataclass of each layer."""
+
+    def as_batch_norm(self, eps: float) -> dict[str, Tensor]:
+        """Name the statistics, shape (C,), of the batch norm with the same output.
+
+        Args:
+            eps: What that batch norm adds to the variance.
+        """
+
+
+Used = TypeVar('Used', bound=StatisticsInUse)
+
 
 class _Call:
     """What a forward pass was computed with. Its graph holds it, and nothing else does."""
 
-    def __init__(self, shape: torch.Size, constants: tuple[Any, ...]) -> None:
+    def __init__(self, shape: torch.Size, statistics: StatisticsInUse) -> None:
         self.shape = shape
-        self.constants = constants
+        self.statistics = statistics
         self.repeated = False
 
 
@@ -23,15 +41,15 @@ class Repetition:
     ``torch.utils.checkpoint`` with ``use_reentrant=True`` (MMDetection's ``with_cp``) runs a layer without
     gradients first, which changes nothing, and with gradients during the backward pass: that pass counts.
     With ``use_reentrant=False`` the first pass has gradients and counts. The repetition during the backward
-    pass must neither count nor see what the first pass added, so it gets the first one's constants.
+    pass must neither count nor see what the first pass added, so it gets the first one's statistics.
     """
 
     def __init__(self) -> None:
         self._without_grad = 0
         self._calls: list[ref[_Call]] = []
 
-    def constants(self, x: Tensor, compute: Callable[[Tensor], tuple[Any, ...]]) -> tuple[Any, ...]:
-        """Return those of the first pass where this is a repetition, else ``compute(x)``.
+    def first_pass(self, x: Tensor, measure: Callable[[Tensor], Used]) -> Used:
+        """Return the statistics of the first pass where this is a repetition, else ``measure(x)``.
 
         A head that is shared by FPN levels has several calls in an iteration: they differ in their shapes,
         which serves the kind with ``use_reentrant=False``. In the other kind each repetition would see what
@@ -42,9 +60,9 @@ class Repetition:
         """
         if not torch.is_grad_enabled():
             self._without_grad += 1
-            return compute(x)
-        if torch._C._current_graph_task_id() == -1:  # not inside of a backward pass
-            return compute(x)
+            return measure(x)
+        if not in_backward_pass():
+            return measure(x)
         calls = [call for call in self._living() if call.shape == x.shape]
         # A graph that somebody keeps outlives its backward pass, and may have another one.
         calls = [call for call in calls if not call.repeated] or calls
@@ -58,21 +76,21 @@ class Repetition:
             )
         if self._without_grad:
             self._without_grad -= 1
-            return compute(x)
+            return measure(x)
         calls[0].repeated = True
-        return calls[0].constants
+        return calls[0].statistics
 
-    def remember(self, output: Tensor, constants: tuple[Any, ...]) -> None:
-        """Keep ``constants`` as long as the graph behind ``output``."""
-        if output.grad_fn is not None and torch._C._current_graph_task_id() == -1:
-            call = _Call(output.shape, constants)
+    def remember(self, output: Tensor, statistics: StatisticsInUse) -> None:
+        """Keep ``statistics`` as long as the graph behind ``output``."""
+        if output.grad_fn is not None and not in_backward_pass():
+            call = _Call(output.shape, statistics)
             output.grad_fn.metadata[_Call] = call
             self._calls = [*(ref(living) for living in self._living()), ref(call)]
 
-    def remembered(self, node: torch.autograd.graph.Node) -> tuple[Any, ...] | None:
-        """Return the constants behind the output of this layer that ``node`` made, None for other nodes."""
+    def remembered(self, node: torch.autograd.graph.Node) -> StatisticsInUse | None:
+        """Return the statistics behind the output of this layer that ``node`` made, None for other nodes."""
         call = node.metadata.get(_Call)
-        return call.constants if any(call is living for living in self._living()) else None
+        return call.statistics if any(call is living for living in self._living()) else None
 
     def reset(self) -> None:
         """Forget the passes without gradients that no backward pass came for."""
@@ -81,7 +99,7 @@ class Repetition:
     def _living(self) -> list[_Call]:
         return [call for call in (reference() for reference in self._calls) if call is not None]
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> 'Repetition':
+    def __deepcopy__(self, memo: dict[int, Any]) -> Repetition:
         """Return a new one: the calls belong to the graph of the original."""
         return Repetition()
 

@@ -1,14 +1,32 @@
 """The mathematics of the layers: pure functions on tensors, without state."""
 
-from .compensation import compensate, pool, pooled_derivatives, project
-from .derivatives import estimate_variance_derivative, mean_derivative, variance_derivative
-from .moments import all_finite, batch_moments, mean_of_squares, statistics_dtype
+from .compensation import (
+    PastMoments,
+    PooledDerivatives,
+    PooledMoments,
+    compensate,
+    pool,
+    pooled_derivatives,
+    project,
+)
+from .conv_call import ConvCall
+from .derivatives import Derivatives, estimate_variance_derivative, mean_derivative, variance_derivative
+from .moments import Moments, all_finite, batch_moments, mean_of_squares, statistics_dtype
 from .moving_average import moving_average_normalize
 from .normalization import normalize
-from .synchronization import joint_derivatives, joint_moments, joint_normalize
+from .synchronization import JointMoments, joint_derivatives, joint_moments, joint_normalize
+from .window_gradient import attach_gradient
 
 __all__ = [
+    'ConvCall',
+    'Derivatives',
+    'JointMoments',
+    'Moments',
+    'PastMoments',
+    'PooledDerivatives',
+    'PooledMoments',
     'all_finite',
+    'attach_gradient',
     'batch_moments',
     'compensate',
     'estimate_variance_derivative',

@@ -1,7 +1,18 @@
 """Mean and variance of one mini-batch."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+
+from .torch_private import batch_norm_backward, batch_norm_statistics
+
+
+class Moments(NamedTuple):
+    """Mean and biased variance per channel, both of shape (C,)."""
+
+    mean: Tensor
+    var: Tensor
 
 
 def statistics_dtype(x: Tensor) -> torch.dtype:
@@ -10,23 +21,18 @@ def statistics_dtype(x: Tensor) -> torch.dtype:
 
 
 @torch.no_grad()
-def batch_moments(x: Tensor) -> tuple[Tensor, Tensor]:
+def batch_moments(x: Tensor) -> Moments:
     """Compute mean and biased variance per channel.
 
     Args:
         x: Activations of shape (N, C, H, W), any floating type and memory format.
 
     Returns:
-        Mean and biased variance, both of shape (C,), in :func:`statistics_dtype`; zeros for an empty batch.
-        The mean of squares of the papers is ``var + mean ** 2``: this form does not cancel when the mean is
-        large.
+        Both in :func:`statistics_dtype`; zeros for an empty batch. The mean of squares of the papers is
+        ``var + mean ** 2``: this form does not cancel when the mean is large.
     """
-    # Float32 running values make torch accumulate and return float32 for half inputs.
-    # With momentum 0 they are left as they are.
-    unused = x.new_zeros(2, x.size(1), dtype=statistics_dtype(x))
-    if x.numel() == 0:
-        return unused[0], unused[1]
-    return torch.batch_norm_update_stats(x, *unused.unbind(), 0.0)
+    zeros = x.new_zeros(2, x.size(1), dtype=statistics_dtype(x)).unbind()
+    return Moments(*(batch_norm_statistics(x, *zeros) if x.numel() else zeros))
 
 
 def all_finite(values: Tensor) -> Tensor:
@@ -60,7 +66,5 @@ def mean_of_squares(x: Tensor) -> Tensor:
     ones = torch.ones_like(zeros)
     # The weight's gradient of a batch norm with mean 0 and deviation 1 is the sum of grad * x: one pass
     # that accumulates in the statistics' type, and several times as fast as a norm over these axes.
-    _, squares, _ = torch.ops.aten.native_batch_norm_backward(
-        x, x, ones, None, None, zeros, ones, True, 0.0, [False, True, False]
-    )
+    _, squares, _ = batch_norm_backward(x, x, ones, zeros, ones, (False, True, False))
     return squares / (x.numel() // x.size(1))

@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from .torch_private import eval_batch_norm_backward
+
 
 class _MovingAverageNormalize(torch.autograd.Function):
     """Equations 19 and 20; the docstring of :func:`moving_average_normalize` has them."""
@@ -32,8 +34,8 @@ class _MovingAverageNormalize(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, chi2, r = ctx.saved_tensors
         scale = weight * r
-        grad_x, sum_gz, sum_g = torch.ops.aten.native_batch_norm_backward(
-            grad, x, scale, torch.zeros_like(chi2), chi2, None, None, False, ctx.eps, [True] * 3
+        grad_x, sum_gz, sum_g = eval_batch_norm_backward(
+            grad, x, scale, torch.zeros_like(chi2), chi2, ctx.eps
         )
         psi = ctx.average(scale * sum_gz / (x.numel() // x.size(1)))
         grad_x.addcmul_(x, (-psi / (chi2 + ctx.eps)).to(x.dtype)[:, None, None])

@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from .torch_private import batch_norm_backward
+
 
 class _Normalize(torch.autograd.Function):
     """One fused forward pass, and BN's own backward pass with its statistics' terms scaled.
@@ -41,17 +43,13 @@ class _Normalize(torch.autograd.Function):
         invstd = torch.rsqrt(var + ctx.eps)
         needs = ctx.needs_input_grad
         through_statistics = weight if share is None else weight * share
-        grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
+        grad_x, grad_weight, grad_bias = batch_norm_backward(
             grad,
             x,
             through_statistics,
-            None,
-            None,
             mean,
             invstd,
-            True,
-            ctx.eps,
-            [needs[0], needs[1] or needs[4], needs[2] or needs[3]],
+            (needs[0], needs[1] or needs[4], needs[2] or needs[3]),
         )
         if share is not None and needs[0]:
             direct = ((weight - through_statistics) * invstd).to(grad.dtype)

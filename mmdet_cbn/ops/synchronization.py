@@ -1,29 +1,43 @@
 """Statistics of one batch that is spread over the processes of torch's default group."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from .derivatives import Derivatives
+from .moments import Moments
+from .torch_private import batch_norm_backward
+
+
+class JointMoments(NamedTuple):
+    """Statistics over all processes.
+
+    Attributes:
+        moments: Mean and biased variance of all.
+        total: Number of positions of all, shape (), 0 if none has any (the moments are nan then).
+        part: Share of this process in them, shape ().
+    """
+
+    moments: Moments
+    total: Tensor
+    part: Tensor
+
 
 @torch.no_grad()
-def joint_moments(mean: Tensor, var: Tensor, positions: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def joint_moments(own: Moments, positions: int) -> JointMoments:
     """Compute mean and variance over all processes.
 
     Args:
-        mean: Of this process, shape (C,). Where it has no positions: anything finite.
-        var: Biased variance of this process, shape (C,).
+        own: Of this process. Where it has no positions: anything finite.
         positions: Number of values behind them here, 0 allowed.
-
-    Returns:
-        Joint mean and biased variance, shape (C,); the number of positions of all processes, shape (), 0 if
-        none has any (mean and variance are nan then); the share of this process in them, shape ().
     """
-    own = torch.cat((mean, var, mean.new_full((1,), positions)))
-    gathered = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(gathered, own)
+    mean, var = own
+    packed = torch.cat((mean, var, mean.new_full((1,), positions)))
+    gathered = [torch.empty_like(packed) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(gathered, packed)
     rows = torch.stack(gathered)
     channels = mean.numel()
     means, variances, counts = rows[:, :channels], rows[:, channels:-1], rows[:, -1:]
@@ -31,34 +45,27 @@ def joint_moments(mean: Tensor, var: Tensor, positions: int) -> tuple[Tensor, Te
     parts = counts / total
     joint_mean = (parts * means).sum(0)
     joint_var = (parts * (variances + (means - joint_mean).square())).sum(0)
-    return joint_mean, joint_var, total, positions / total
+    return JointMoments(Moments(joint_mean, joint_var), total, positions / total)
 
 
 @torch.no_grad()
-def joint_derivatives(
-    mean_derivative: Tensor, variance_derivative: Tensor, mean: Tensor, joint_mean: Tensor, part: Tensor
-) -> tuple[Tensor, Tensor]:
+def joint_derivatives(own: Derivatives, mean: Tensor, joint_mean: Tensor, part: Tensor) -> Derivatives:
     """Compute the derivatives of what :func:`joint_moments` returned.
 
     With p and r those of one process, which has the share a of all positions:
     d joint_mean / d w = sum(a p) and d joint_var / d w = sum(a (r + 2 (mean - joint_mean) p)).
 
     Args:
-        mean_derivative: Shape (groups, D).
-        variance_derivative: Shape (C, D).
+        own: Of this process.
         mean: Of this process, shape (C,).
-        joint_mean: Shape (C,).
+        joint_mean: Of all processes, shape (C,).
         part: Share of this process, shape ().
-
-    Returns:
-        Both, of the same shapes.
     """
-    drift = (mean - joint_mean).reshape(mean_derivative.size(0), -1, 1) * mean_derivative[:, None]
-    own = variance_derivative + 2 * drift.reshape_as(variance_derivative)
-    packed = part * torch.cat((mean_derivative, own))
+    drift = (mean - joint_mean).reshape(own.mean.size(0), -1, 1) * own.mean[:, None]
+    of_var = own.var + 2 * drift.reshape_as(own.var)
+    packed = part * torch.cat((own.mean, of_var))
     distributed.all_reduce(packed)
-    of_mean, of_var = packed.split((mean_derivative.size(0), own.size(0)))
-    return of_mean, of_var
+    return Derivatives(*packed.split((own.mean.size(0), own.var.size(0))))
 
 
 class _JointNormalize(torch.autograd.Function):
@@ -86,8 +93,8 @@ class _JointNormalize(torch.autograd.Function):
         x, weight, mean, var, share, total = ctx.saved_tensors
         invstd = torch.rsqrt(var + ctx.eps)
         if x.numel():
-            _, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
-                grad, x, weight, None, None, mean, invstd, True, ctx.eps, [False, True, True]
+            _, grad_weight, grad_bias = batch_norm_backward(
+                grad, x, weight, mean, invstd, (False, True, True)
             )
         else:
             grad_weight, grad_bias = torch.zeros_like(mean), torch.zeros_like(mean)

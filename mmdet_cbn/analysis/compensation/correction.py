@@ -11,11 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from ...layers import effective_weight
-from ...ops import batch_moments, compensate, mean_derivative, project, variance_derivative
+from ...layers.conv_call import read_call, read_weights
+from ...ops import (
+    Derivatives,
+    Moments,
+    batch_moments,
+    compensate,
+    mean_derivative,
+    project,
+    variance_derivative,
+)
 from .normalized_convolutions import Call, record_normalized_convolutions
 
 ESTIMATES = ('none', 'linear', 'quadratic')
@@ -80,9 +87,8 @@ class _Entry:
     """What CBN keeps of a layer and a batch, and the layer's input."""
 
     input: Tensor
-    mean: Tensor
-    var: Tensor
-    derivatives: tuple[Tensor, Tensor]
+    moments: Moments
+    derivatives: Derivatives
     anchors: tuple[Tensor, Tensor]
 
 
@@ -182,20 +188,12 @@ def _run(model: nn.Module, batch: Any, seed: int, loss_function: LossFunction) -
 
 @torch.no_grad()
 def _enter(call: Call) -> _Entry:
-    conv = call.conv
-    mean, var = batch_moments(call.output)
-    # Padded beforehand, all modes of padding are one.
-    mode = 'constant' if conv.padding_mode == 'zeros' else conv.padding_mode
-    x = F.pad(call.input, conv._reversed_padding_repeated_twice, mode=mode)
-    geometry = (conv.kernel_size, conv.stride, (0, 0), conv.dilation, conv.groups)
-    of_mean = mean_derivative(x, call.output.shape[2:], *geometry)
-    of_var = variance_derivative(x, call.output, mean, var, of_mean, *geometry)
-    derivatives = (of_mean[:, None], of_var[:, None])
-    return _Entry(call.input, mean, var, derivatives, project(*derivatives, *_weights(conv, mean.dtype)))
-
-
-def _weights(conv: nn.Conv2d, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-    return effective_weight(conv).flatten(1).to(dtype), None if conv.bias is None else conv.bias.to(dtype)
+    moments = batch_moments(call.output)
+    conv_call = read_call(call.conv, call.input, moments.mean.dtype)
+    of_mean = mean_derivative(conv_call, call.output.shape[2:])
+    of_var = variance_derivative(conv_call, call.output, moments, of_mean)
+    derivatives = Derivatives(of_mean[:, None], of_var[:, None])
+    return _Entry(call.input, moments, derivatives, project(derivatives, conv_call.theta, conv_call.bias))
 
 
 @torch.no_grad()
@@ -227,13 +225,12 @@ def _probe(
 
 def _estimates(entry: _Entry, call: Call) -> list[tuple[Tensor, Tensor]]:
     """Return mean and variance in the order of ESTIMATES; the convolution of ``call`` has today's weights."""
-    weights = _weights(call.conv, entry.mean.dtype)
-    steps = (
-        now - then for now, then in zip(project(*entry.derivatives, *weights), entry.anchors, strict=True)
-    )
-    mean, var = compensate(entry.mean[:, None], entry.var[:, None], *steps)
+    weight, bias = read_weights(call.conv, entry.moments.mean.dtype)
+    projections = project(entry.derivatives, weight.flatten(1), bias)
+    steps = (now - then for now, then in zip(projections, entry.anchors, strict=True))
+    mean, var = compensate(*(measured[:, None] for measured in entry.moments), *steps)
     linear = (mean[:, 0], var[:, 0].clamp(min=0))  # the maximum of eq. 10
-    return [(entry.mean, entry.var), linear, batch_moments(call.conv(entry.input))]
+    return [entry.moments, linear, batch_moments(call.conv(entry.input))]
 
 
 def _error(estimate: tuple[Tensor, Tensor], truth: tuple[Tensor, Tensor], eps: float) -> tuple[float, float]:

@@ -1,15 +1,14 @@
 """What ``derivative_fraction`` changes in the statistics of a training run."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...layers import CrossIterationBatchNorm2d
-from ...layers.effective_weight import effective_weight
+from ...layers.conv_call import read_call
 from ...layers.window import Window
-from ...ops import batch_moments, estimate_variance_derivative, mean_derivative
+from ...ops import Derivatives, batch_moments, estimate_variance_derivative, mean_derivative
 
 NAIVE = 0.0  # no derivative at all: what Naive CBN does
 
@@ -18,7 +17,7 @@ class FractionError:
     """Compares corrected statistics from estimated derivatives with the exact ones, along a training run.
 
     For each CBN layer and each fraction it keeps a window of its own beside the layer's, fed with the same
-    activations. The run itself is not changed. Zero padding only.
+    activations. The run itself is not changed.
 
     Args:
         pairs: CBN layers with their convolutions.
@@ -55,28 +54,25 @@ class FractionError:
 
     @torch.no_grad()
     def _observe(self, norm: CrossIterationBatchNorm2d, conv: nn.Conv2d, x: Tensor, y: Tensor) -> None:
-        pooling = norm.window_size > 1 and norm.iteration >= norm.burn_in
-        if not (norm.training and pooling and y.numel()):
+        if not (norm.training and norm.is_pooling and y.numel()):
             return
-        mean, var = batch_moments(y)
-        weight = effective_weight(conv).flatten(1).to(mean.dtype)
-        bias = None if conv.bias is None else conv.bias.to(mean.dtype)
-        geometry: tuple[Any, ...] = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
-        of_mean = mean_derivative(x, y.shape[2:], *geometry)
+        moments = batch_moments(y)
+        call = read_call(conv, x, moments.mean.dtype)
+        of_mean = mean_derivative(call, y.shape[2:])
         pooled = {}
         for fraction in (1.0, *self.fractions):
-            if fraction == NAIVE:
-                own, own_bias, derivatives = None, None, None
-            else:
-                of_var = estimate_variance_derivative(x, y, var, fraction, *geometry)
-                own, own_bias, derivatives = weight, bias, (of_mean, of_var)
+            theta, entry = None, ()
+            if fraction != NAIVE:
+                theta = call.theta
+                of_var = estimate_variance_derivative(call, y, moments.var, fraction)
+                entry = (call, Derivatives(of_mean, of_var))
             key = norm, fraction
             if key not in self._windows:
-                self._windows[key] = Window(norm.window_size - 1, mean, own, conv.groups)
+                self._windows[key] = Window(norm.window_size - 1, moments.mean, theta, conv.groups)
             window = self._windows[key]
-            _, pooled[fraction], _ = window.average(mean, var, *window.statistics(own, own_bias))
-            window.push(mean, var, own, own_bias, derivatives)
+            pooled[fraction] = window.average(moments, window.statistics(theta, call.bias)).var
+            window.push(moments, *entry)
         exact = pooled.pop(1.0).clamp(min=norm.eps)
         for fraction, found in pooled.items():
             self._squares[fraction] += (found / exact - 1).square().sum().double().cpu()
-        self._count += mean.numel()
+        self._count += norm.num_features

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ...layers import CrossIterationBatchNorm2d, MovingAverageBatchNorm2d
+from ...layers import CrossIterationBatchNorm2d, MovingAverageBatchNorm2d, StatefulNorm
 from ...layers.arguments import check_integer
-from ...layers.stateful_batch_norm import StatefulBatchNorm2d
 from ...ops import batch_moments, normalize
+from ...ops.torch_private import in_backward_pass
 from .file import LayerStatistics, write_statistics
 
 _WAITING = 1000  # records that wait on the device for their way to the host
@@ -171,13 +171,13 @@ class StatisticsRecorder:
     def _record(self, layer: _Layer, norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         diagnosis, layer.diagnosis = layer.diagnosis, {}
         x, node = inputs[0], output.grad_fn
-        if not norm.training or node is None or x.numel() == 0 or _in_backward():
+        if not norm.training or node is None or x.numel() == 0 or in_backward_pass():
             return
         call = layer.records.count()
         if call is None:
             return
         own = _moments(x)
-        used = norm.statistics_in_use(node) if isinstance(norm, StatefulBatchNorm2d) else {}
+        used = norm.statistics_in_use(node) if isinstance(norm, StatefulNorm) else {}
         layer.latest = (call, own, used)
         norms = {name: _norm(values) for name, values in _named(own, used).items()}
         self._keep(layer.records, call, norms | diagnosis)
@@ -293,7 +293,7 @@ def _names(norm: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
     own = ('mean', 'var', 'chi2', 'g', 'psi')
     if isinstance(norm, MovingAverageBatchNorm2d):
         return (*own, 'chi2_in_use', 'psi_in_use'), ('call', 'chi2', 'chi2_in_use')
-    in_use = ('mean_in_use', 'var_in_use') if isinstance(norm, StatefulBatchNorm2d) else ()
+    in_use = ('mean_in_use', 'var_in_use') if isinstance(norm, StatefulNorm) else ()
     window = ('clamped', 'compensation') if isinstance(norm, CrossIterationBatchNorm2d) else ()
     return (*own, *in_use, *window), ('call', 'mean', 'var', *in_use)
 
@@ -324,14 +324,9 @@ def _convolution(model: nn.Module, layer: _Layer) -> nn.Conv2d | None:
 def _diagnose(layer: _Layer, conv: nn.Conv2d, norm: nn.Module, _: tuple[Tensor, ...]) -> None:
     """Look at the window before the forward pass adds to it: these entries go into the average."""
     layer.diagnosis = {}
-    if norm.training and torch.is_grad_enabled() and not _in_backward() and layer.records.is_next():
+    if norm.training and torch.is_grad_enabled() and not in_backward_pass() and layer.records.is_next():
         report = norm.diagnose(conv) or {}
         layer.diagnosis = {name: report[name] for name in ('clamped', 'compensation') if name in report}
-
-
-def _in_backward() -> bool:
-    """Tell whether this runs inside of a backward pass: activation checkpointing repeats a forward there."""
-    return torch._C._current_graph_task_id() != -1
 
 
 def _moments(x: Tensor) -> Statistics:

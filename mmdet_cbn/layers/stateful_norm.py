@@ -7,28 +7,29 @@ from warnings import warn
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..ops import all_finite
-from .arguments import check_integer, check_number, reject_unknown
+from ..ops.torch_private import uncompiled
+from .arguments import check_integer, check_number
+from .errors import SingleValueError
 from .repetition import Repetition
 
-COMMON_ARGUMENTS = ('eps', 'momentum', 'affine', 'track_running_stats', 'device', 'dtype')
 
+class StatefulNorm:
+    """Mixin beside torch's ``_BatchNorm`` for layers whose training output depends on earlier iterations.
 
-class StatefulBatchNorm2d(_BatchNorm):
-    """Base of layers whose training output depends on earlier iterations.
+    With ``_BatchNorm`` among its bases a layer is frozen, folded, exempted from weight decay and loaded from
+    BN checkpoints wherever BN is. In eval mode it *is* BN. What it does in training mode is its
+    :meth:`train_forward`, which it may split: what it *measures* (the statistics of this call, taken into its
+    memory, once a call) and how it *normalizes* by that.
 
-    Being a ``_BatchNorm``, it is frozen, folded, exempted from weight decay and loaded from BN checkpoints
-    wherever BN is. In eval mode it *is* BN. Subclasses say what happens in training mode.
-
-    The public classes name ``_BatchNorm`` as a base once more, because MMEngine's ``init_cfg`` looks at
-    direct bases only.
-
-    What it does not do: become a SyncBN by ``SyncBatchNorm.convert_sync_batchnorm`` or by MMEngine's
-    ``sync_bn``, which replace any other ``_BatchNorm`` without a word.
+    What cannot be prevented: ``SyncBatchNorm.convert_sync_batchnorm`` and MMEngine's conversion of the same
+    name (``sync_bn`` in a config) replace any ``_BatchNorm`` by SyncBN without asking it. Where a config says
+    so, ``CrossIterationHook`` and the checks before a run refuse it; a call of the function goes unnoticed.
 
     Attributes:
+        arguments: Names of the constructor's arguments beyond those of ``nn.BatchNorm2d``.
+        memory: Names of the buffers that a checkpoint gives back as a whole or not at all.
         iterations: Buffer, int64, shape (): training forwards with gradients, empty ones not counted (by
             MABN only those with finite statistics). It is apart from ``num_batches_tracked``, which a
             checkpoint of a pre-trained BN brings along.
@@ -46,9 +47,7 @@ class StatefulBatchNorm2d(_BatchNorm):
         track_running_stats: bool,
         device: torch.device | str | None,
         dtype: torch.dtype | None,
-        unknown: dict[str, object],
     ) -> None:
-        reject_unknown(type(self), unknown, self.arguments + COMMON_ARGUMENTS)
         check_integer('num_features', num_features, 1)
         check_number('eps', eps, 0)
         if momentum is not None:
@@ -57,54 +56,30 @@ class StatefulBatchNorm2d(_BatchNorm):
         self.register_buffer('iterations', torch.zeros((), dtype=torch.long, device=device))
         self._repetition = Repetition()
 
-    def _check_input_dim(self, x: Tensor) -> None:
-        if x.dim() != 4:
-            raise ValueError(f'expected 4D input (got {x.dim()}D input)')
-        if x.size(1) != self.num_features:
-            raise ValueError(
-                f'{type(self).__name__} has num_features={self.num_features}, got an input of shape '
-                f'{tuple(x.shape)}; num_features must be the number of channels of the input'
-            )
-
     def forward(self, x: Tensor) -> Tensor:
         """Normalize ``x`` of shape (N, C, H, W); the output has its shape, type and memory format."""
         self._check_input_dim(x)
-        if not self.training:
-            return F.batch_norm(
-                x,
-                self.running_mean,
-                self.running_var,
-                self.weight,
-                self.bias,
-                training=self.running_mean is None,
-                eps=self.eps,
-            )
-        return self._train_on(x)
+        if self.training:
+            return self._forward_outside_of_autocast(x)
+        return F.batch_norm(
+            x,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            training=self.running_mean is None,
+            eps=self.eps,
+        )
 
-    # What the layer counts and remembers on the host would be compiled anew in each iteration.
-    # torch.compiler.disable does the same, but takes a second for imports as soon as it decorates.
-    @torch._disable_dynamo
-    def _train_on(self, x: Tensor) -> Tensor:
-        if self._passes_on(x):
-            return self._empty_output(x)
-        # Autocast would run the small products of the statistics in half precision.
+    def train_forward(self, x: Tensor) -> Tensor:
+        """Normalize in training mode."""
+        raise NotImplementedError
+
+    @uncompiled
+    def _forward_outside_of_autocast(self, x: Tensor) -> Tensor:
+        """Autocast would run the small products of the statistics in half precision."""
         with torch.autocast(x.device.type, enabled=False):
-            constants = self._repetition.constants(x, self._advance)
-            out = self._normalize(x, *constants)
-        self._repetition.remember(out, constants)
-        return out
-
-    def _advance(self, x: Tensor) -> tuple[Any, ...]:
-        """Take the batch into the layer's memory; return what :meth:`_normalize` needs beside it."""
-        raise NotImplementedError
-
-    def _normalize(self, x: Tensor, *constants: Any) -> Tensor:
-        """Compute the output, without a look at what the layer remembers."""
-        raise NotImplementedError
-
-    def _in_use(self, *constants: Any) -> dict[str, Tensor]:
-        """Name the statistics among the constants: see :meth:`statistics_in_use`."""
-        raise NotImplementedError
+            return self.train_forward(x)
 
     def statistics_in_use(self, node: torch.autograd.graph.Node) -> dict[str, Tensor]:
         """Return the statistics that stood in the place of the batch's in one call of the layer.
@@ -120,27 +95,24 @@ class StatefulBatchNorm2d(_BatchNorm):
         Raises:
             ValueError: The node did not make a training output of this layer.
         """
-        constants = self._repetition.remembered(node)
-        if constants is None:
+        used = self._repetition.remembered(node)
+        if used is None:
             raise ValueError(f'{node} did not make a training output of this {type(self).__name__}')
-        return self._in_use(*constants)
+        return used.as_batch_norm(self.eps)
 
     def train(self, mode: bool = True) -> nn.Module:
         """Set the mode, which ends a pass like ``torch.optim.swa_utils.update_bn``."""
         self._repetition.reset()
         return super().train(mode)
 
-    @property
-    def qconfig(self) -> None:
-        """Raise RuntimeError: the conversions to SyncBN ask for this attribute, and nothing here has it."""
-        raise RuntimeError(
-            f'{type(self).__name__} is about to be replaced by SyncBN (convert_sync_batchnorm of torch or '
-            "MMEngine, sync_bn='torch' or 'mmcv' in a config), which would train with another layer than the "
-            'config names. Leave the conversion out; CBN and NaiveCBN synchronize themselves with sync=True.'
-        )
-
-    def _passes_on(self, x: Tensor) -> bool:
-        return x.numel() == 0
+    def _check_input_dim(self, x: Tensor) -> None:
+        if x.dim() != 4:
+            raise ValueError(f'expected 4D input (got {x.dim()}D input)')
+        if x.size(1) != self.num_features:
+            raise ValueError(
+                f'{type(self).__name__} has num_features={self.num_features}, got an input of shape '
+                f'{tuple(x.shape)}; num_features must be the number of channels of the input'
+            )
 
     def _empty_output(self, x: Tensor) -> Tensor:
         """Pass an empty batch on: DDP waits for the gradient of every parameter, be it zero."""
@@ -152,7 +124,7 @@ class StatefulBatchNorm2d(_BatchNorm):
     def _require_several_values(x: Tensor) -> None:
         """Raise what ``nn.BatchNorm2d`` raises where a variance cannot be had."""
         if x.numel() == x.size(1):
-            raise ValueError(
+            raise SingleValueError(
                 f'Expected more than 1 value per channel when training, got input size {x.size()}'
             )
 

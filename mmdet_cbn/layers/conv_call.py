@@ -1,0 +1,36 @@
+"""Reading what the statistics need off a convolution and its input."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..ops import ConvCall
+from ..ops.torch_private import padding_of
+from .effective_weight import effective_weight
+
+
+def read_weights(conv: nn.Conv2d, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """Return the weight (C_out, C_in / groups, kh, kw) that ``conv`` uses and its bias, with their graph.
+
+    Args:
+        conv: Of a type that :func:`effective_weight` knows.
+        dtype: In which to return them.
+    """
+    return effective_weight(conv).to(dtype), None if conv.bias is None else conv.bias.to(dtype)
+
+
+def read_call(conv: nn.Conv2d, x: Tensor, dtype: torch.dtype) -> ConvCall:
+    """Return the call of ``conv`` on ``x``, with all padding but equal zeros on both sides put into ``x``.
+
+    Args:
+        conv: Of a type that :func:`effective_weight` knows.
+        x: Its input, shape (N, C_in, H, W).
+        dtype: Of the statistics, for weight and bias.
+    """
+    left, right, top, bottom = padding_of(conv)
+    padding = (top, left)
+    if conv.padding_mode != 'zeros':
+        x, padding = F.pad(x, (left, right, top, bottom), mode=conv.padding_mode), (0, 0)
+    elif (left, top) != (right, bottom):  # padding='same' of an even kernel
+        x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
+    return ConvCall(x, *read_weights(conv, dtype), conv.stride, padding, conv.dilation)

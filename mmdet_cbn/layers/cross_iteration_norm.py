@@ -1,0 +1,201 @@
+"""What CBN and Naive CBN share: a window of iterations, burn-in, and statistics over all processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+from ..ops import (
+    Moments,
+    PooledDerivatives,
+    PooledMoments,
+    attach_gradient,
+    batch_moments,
+    joint_moments,
+    joint_normalize,
+    normalize,
+)
+from .arguments import check_flag, check_integer
+from .conv_call import read_weights
+from .stateful_norm import StatefulNorm
+from .window import Window
+
+
+@dataclass(frozen=True)
+class BatchStatistics:
+    """What one iteration measures.
+
+    Attributes:
+        moments: Mean and variance that enter window and running statistics.
+        positions: Values behind each, shape () where they are of all processes.
+        own: Mean and variance of this process.
+        part: Share of this process in ``positions``.
+        synchronized: Whether ``moments`` are those of all processes.
+    """
+
+    moments: Moments
+    positions: int | Tensor
+    own: Moments
+    part: float | Tensor
+    synchronized: bool
+
+
+@dataclass(frozen=True)
+class WindowGradient:
+    """The way of gradients to the weights through the earlier entries of the window.
+
+    Attributes:
+        conv: Whose weights.
+        derivatives: Of mean and variance by them.
+    """
+
+    conv: nn.Conv2d
+    derivatives: PooledDerivatives
+
+    def attach(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``mean`` and ``var`` as functions of the weights."""
+        weight, bias = read_weights(self.conv, mean.dtype)
+        return attach_gradient(mean, var, self.derivatives, weight.flatten(1), bias)
+
+
+@dataclass(frozen=True)
+class CrossIterationStatistics:
+    """What one call normalizes by.
+
+    Attributes:
+        mean: mu_bar, shape (C,).
+        var: var_bar, shape (C,).
+        share: Weight of the current iteration in both, shape (); None where they are its own, as in BN.
+        positions: Values behind the current iteration's, shape () where they are of all processes.
+        synchronized: Whether they are.
+        window_gradient: Where gradients flow through earlier entries.
+    """
+
+    mean: Tensor
+    var: Tensor
+    share: Tensor | None
+    positions: int | Tensor
+    synchronized: bool
+    window_gradient: WindowGradient | None = None
+
+    def as_batch_norm(self, eps: float) -> dict[str, Tensor]:
+        """Return mean and variance: see ``StatefulNorm.statistics_in_use``."""
+        return {'mean': self.mean, 'var': self.var}
+
+
+class CrossIterationNorm(StatefulNorm):
+    """Mixin beside torch's ``_BatchNorm``: normalization by the statistics of a window of iterations.
+
+    Attributes:
+        window: The entries of earlier iterations, None before the first one: see :class:`Window`.
+    """
+
+    arguments = ('window_size', 'burn_in', 'sync')
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float,
+        momentum: float | None,
+        affine: bool,
+        track_running_stats: bool,
+        window_size: int,
+        burn_in: int,
+        sync: bool,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        check_integer('window_size', window_size, 1)
+        check_integer('burn_in', burn_in, 0)
+        check_flag('sync', sync)
+        self.window_size = window_size
+        self.burn_in = burn_in
+        self.sync = sync
+        self.window: Window | None = None
+        # The counter on the host: reading the buffer in each iteration would wait for the GPU.
+        self._iteration: int | None = 0
+
+    @property
+    def iteration(self) -> int:
+        """Training iterations so far; reads the buffer once after a checkpoint was loaded."""
+        if self._iteration is None:
+            self._iteration = int(self.iterations)
+        return self._iteration
+
+    @property
+    def is_pooling(self) -> bool:
+        """Whether the next training forward averages over the window; else the layer is BN."""
+        return self.window_size > 1 and self.iteration >= self.burn_in
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Forget the iterations so far: burn-in starts anew, with an empty window."""
+        self.iterations.zero_()
+        self._iteration = 0
+        self.window = None
+
+    def _is_synchronized(self) -> bool:
+        return self.sync and distributed.is_initialized() and distributed.get_world_size() > 1
+
+    def _passes_on(self, y: Tensor) -> bool:
+        # With sync=True, a process without data still adds its zeros to the sums of the others.
+        return y.numel() == 0 and not self._is_synchronized()
+
+    @torch.no_grad()
+    def _measure_batch(self, y: Tensor) -> BatchStatistics:
+        """Measure mean and variance of ``y``, and move the running statistics by them."""
+        synchronized = self._is_synchronized()
+        if not (self.is_pooling or synchronized):
+            self._require_several_values(y)
+        own, positions = batch_moments(y), y.numel() // y.size(1)
+        if synchronized:
+            joint = joint_moments(own, positions)
+            batch = BatchStatistics(joint.moments, joint.total, own, joint.part, True)
+        else:
+            batch = BatchStatistics(own, positions, own, 1.0, False)
+        self._update_running_statistics(*batch.moments, batch.positions)
+        return batch
+
+    def _count(self) -> None:
+        self._iteration = self.iteration + 1
+        self.iterations.add_(1)
+
+    def _use_batch(self, batch: BatchStatistics) -> CrossIterationStatistics:
+        """Normalize by this iteration alone."""
+        share = torch.ones_like(batch.positions) if batch.synchronized else None
+        return CrossIterationStatistics(*batch.moments, share, batch.positions, batch.synchronized)
+
+    def _use_window(
+        self, pooled: PooledMoments, batch: BatchStatistics, gradient: WindowGradient | None = None
+    ) -> CrossIterationStatistics:
+        """Normalize by the average of the window."""
+        return CrossIterationStatistics(*pooled, batch.positions, batch.synchronized, gradient)
+
+    def _normalize(self, y: Tensor, used: CrossIterationStatistics) -> Tensor:
+        """Compute gamma * (y - mu_bar) / sqrt(var_bar + eps) + beta (eq. 12)."""
+        mean, var = used.mean, used.var
+        if used.window_gradient is not None:
+            mean, var = used.window_gradient.attach(mean, var)
+        if used.synchronized:
+            return joint_normalize(y, self.weight, self.bias, mean, var, self.eps, used.share, used.positions)
+        return normalize(y, self.weight, self.bias, mean, var, self.eps, used.share)
+
+    def _fitting_window(self, mean: Tensor, theta: Tensor | None = None, groups: int = 1) -> Window:
+        rows = self.window_size - 1
+        if self.window is None or not self.window.matches(rows, mean, theta):
+            self.window = Window(rows, mean, theta, groups)
+        return self.window
+
+    def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> nn.Module:
+        """Move the window along with the layer; ``.half()`` and its like leave its type alone."""
+        if self.window is not None:
+            self.window.apply(lambda tensor: tensor.to(fn(tensor).device))
+        return super()._apply(fn, *args, **kwargs)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._iteration = self.window = None  # its entries belong to other weights
