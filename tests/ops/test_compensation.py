@@ -2,7 +2,7 @@
 
 import torch
 
-from mmdet_cbn.ops import compensate, pool
+from mmdet_cbn.ops import Moments, PastMoments, compensate, pool
 
 
 def test_compensate_is_the_papers_extrapolation_of_mu_and_nu():
@@ -25,7 +25,7 @@ def test_pool_is_the_papers_average_with_its_maximum():
     for m, v in zip(past_mean[:, valid].T, past_var[:, valid].T, strict=True):
         nus.append(torch.maximum(v + m**2, m**2))
     mu_bar, nu_bar = sum(mus) / 4, sum(nus) / 4
-    result = pool(mean, var, past_mean, past_var, valid)
+    result = pool(Moments(mean, var), PastMoments(past_mean, past_var), valid)
     torch.testing.assert_close(result[0], mu_bar, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(result[1], nu_bar - mu_bar**2, rtol=1e-12, atol=1e-12)
     assert result[2].item() == 0.25
@@ -33,7 +33,8 @@ def test_pool_is_the_papers_average_with_its_maximum():
 
 def test_pool_of_nothing_earlier_is_the_batch():
     mean, var = torch.randn(5), torch.rand(5)
-    result = pool(mean, var, torch.randn(5, 2), torch.randn(5, 2), torch.tensor([False, False]))
+    past = PastMoments(torch.randn(5, 2), torch.randn(5, 2))
+    result = pool(Moments(mean, var), past, torch.tensor([False, False]))
     assert torch.equal(result[0], mean)
     assert torch.equal(result[1], var)
     assert result[2] == 1

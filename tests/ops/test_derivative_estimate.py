@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mmdet_cbn.ops import batch_moments, estimate_variance_derivative
+from mmdet_cbn.ops import ConvCall, batch_moments, estimate_variance_derivative
 
 # N, H, W, kernel, stride, padding, dilation, groups, fraction; and the images and rows that it uses.
 CASES = [
@@ -25,7 +25,8 @@ def make(case):
     weight = torch.randn(6, 4 // groups, *kernel, generator=generator, dtype=torch.float64)
     geometry = {'stride': stride, 'padding': padding, 'dilation': dilation, 'groups': groups}
     y = F.conv2d(x, weight, **geometry)
-    estimate = estimate_variance_derivative(x, y, batch_moments(y)[1], fraction, kernel, *geometry.values())
+    call = ConvCall(x, weight, None, stride, padding, dilation)
+    estimate = estimate_variance_derivative(call, y, batch_moments(y).var, fraction)
     return x, weight, geometry, y, estimate, part
 
 
@@ -53,5 +54,6 @@ def test_channels_that_are_constant_stay_finite():
     weight = torch.zeros(4, 3, 3, 3)
     y = F.conv2d(x, weight, padding=1)
     y[0, 1, 0, 0] = 5  # seen by the whole, not by the part
-    estimate = estimate_variance_derivative(x, y, batch_moments(y)[1], 1 / 4, (3, 3), padding=(1, 1))
+    call = ConvCall(x, weight, padding=(1, 1))
+    estimate = estimate_variance_derivative(call, y, batch_moments(y).var, 1 / 4)
     assert torch.equal(estimate, torch.zeros(4, 27))

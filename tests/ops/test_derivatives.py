@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmdet_cbn.ops import batch_moments, mean_derivative, variance_derivative
+from mmdet_cbn.ops import ConvCall, batch_moments, mean_derivative, variance_derivative
 
 GEOMETRIES = [
     {'kernel_size': (3, 3), 'padding': (1, 1)},
@@ -26,9 +26,9 @@ def test_against_autograd(geometry):
     (of_var,) = torch.autograd.grad(y.var((0, 2, 3), unbiased=False).sum(), conv.weight)
     groups = geometry.get('groups', 1)
     y = y.detach()
-    mean, var = batch_moments(y)
-    p = mean_derivative(x, y.shape[2:], **geometry)
-    r = variance_derivative(x, y, mean, var, p, **geometry)
+    call = ConvCall(x, conv.weight, None, conv.stride, conv.padding, conv.dilation)
+    p = mean_derivative(call, y.shape[2:])
+    r = variance_derivative(call, y, batch_moments(y), p)
     expanded = p.repeat_interleave(8 // groups, 0)
     torch.testing.assert_close(expanded, of_mean.flatten(1), rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(r, of_var.flatten(1), rtol=1e-10, atol=1e-12)
@@ -41,14 +41,13 @@ HALF = [pytest.param(torch.float16, 5e-3, marks=pytest.mark.float16), (torch.bfl
 def test_half_precision_neither_overflows_nor_vanishes(dtype, tolerance):
     """Over 100,000 positions: the plain sum of products is far beyond 65504."""
     x = (torch.randn(2, 4, 230, 230) * 3 + 4).to(dtype)
-    y = nn.functional.conv2d(x.float(), torch.randn(6, 4, 3, 3), padding=1).to(dtype)
-    geometry = {'kernel_size': (3, 3), 'padding': (1, 1)}
-    mean, var = batch_moments(y)
-    p = mean_derivative(x, (230, 230), **geometry)
-    r = variance_derivative(x, y, mean, var, p, **geometry)
-    exact_mean, exact_var = batch_moments(y.double())
-    exact_p = mean_derivative(x.double(), (230, 230), **geometry)
-    exact_r = variance_derivative(x.double(), y.double(), exact_mean, exact_var, exact_p, **geometry)
+    weight = torch.randn(6, 4, 3, 3)
+    y = nn.functional.conv2d(x.float(), weight, padding=1).to(dtype)
+    call, exact_call = (ConvCall(inputs, weight, padding=(1, 1)) for inputs in (x, x.double()))
+    p = mean_derivative(call, (230, 230))
+    r = variance_derivative(call, y, batch_moments(y), p)
+    exact_p = mean_derivative(exact_call, (230, 230))
+    exact_r = variance_derivative(exact_call, y.double(), batch_moments(y.double()), exact_p)
     assert p.dtype == r.dtype == torch.float32
     torch.testing.assert_close(p.double(), exact_p, rtol=1e-5, atol=1e-5)
     assert (r - exact_r).norm() / exact_r.norm() < tolerance
@@ -56,8 +55,7 @@ def test_half_precision_neither_overflows_nor_vanishes(dtype, tolerance):
 
 def test_float32_input_is_converted_to_the_type_of_the_output():
     """Autocast hands a float32 input to a convolution that returns bfloat16."""
-    x = torch.randn(2, 4, 8, 8)
+    call = ConvCall(torch.randn(2, 4, 8, 8), torch.randn(6, 4, 1, 1))
     y = torch.randn(2, 6, 8, 8).bfloat16()
-    mean, var = batch_moments(y)
-    p = mean_derivative(x, (8, 8), (1, 1))
-    assert variance_derivative(x, y, mean, var, p, (1, 1)).dtype == torch.float32
+    p = mean_derivative(call, (8, 8))
+    assert variance_derivative(call, y, batch_moments(y), p).dtype == torch.float32

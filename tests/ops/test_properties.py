@@ -10,6 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmdet_cbn.ops import (
+    ConvCall,
+    Derivatives,
+    Moments,
+    PastMoments,
+    PooledMoments,
     batch_moments,
     compensate,
     estimate_variance_derivative,
@@ -54,13 +59,15 @@ class Convolution:
         x, weight = self.x if x is None else x, self.weight if weight is None else weight
         return F.conv2d(x, weight, **self.options)
 
-    def derivatives(self, x: Tensor | None = None, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def call(self, x: Tensor | None = None, weight: Tensor | None = None) -> ConvCall:
+        x, weight = self.x if x is None else x, self.weight if weight is None else weight
+        return ConvCall(x, weight, None, self.stride, self.padding, self.dilation)
+
+    def derivatives(self, x: Tensor | None = None, weight: Tensor | None = None) -> Derivatives:
         """Return p of shape (groups, D) and r of shape (C, D), as the layer computes them."""
-        x, y = self.x if x is None else x, self.output(x, weight)
-        mean, var = batch_moments(y)
-        geometry = (tuple(self.weight.shape[2:]), *self.options.values())
-        p = mean_derivative(x, tuple(y.shape[2:]), *geometry)
-        return p, variance_derivative(x, y, mean, var, p, *geometry)
+        call, y = self.call(x, weight), self.output(x, weight)
+        p = mean_derivative(call, tuple(y.shape[2:]))
+        return Derivatives(p, variance_derivative(call, y, batch_moments(y), p))
 
 
 @st.composite
@@ -116,7 +123,7 @@ def test_mean_is_linear_and_variance_quadratic_in_the_weights(conv):
     """Euler's theorem: <p, w> is the mean itself and <r, w> twice the variance."""
     mean, var = batch_moments(conv.output())
     p, r = conv.derivatives()
-    of_mean, of_var = project(p[:, None], r[:, None], conv.weight.flatten(1))
+    of_mean, of_var = project(Derivatives(p[:, None], r[:, None]), conv.weight.flatten(1))
     close(of_mean[:, 0], mean, 100)
     close(of_var[:, 0], 2 * var, 1000)
 
@@ -126,10 +133,9 @@ def test_an_estimated_variance_derivative_is_exact_along_the_weights(conv, fract
     """It reads some positions only, and must read for each output the patch that made it."""
     y = conv.output()
     var = batch_moments(y)[1]
-    geometry = (tuple(conv.weight.shape[2:]), *conv.options.values())
 
     def along(variance: Tensor) -> Tensor:
-        r = estimate_variance_derivative(conv.x, y, variance, fraction, *geometry)
+        r = estimate_variance_derivative(conv.call(), y, variance, fraction)
         return (r * conv.weight.flatten(1)).sum(1)
 
     # The estimate is bounded where the part varies much less than the whole, so ask for a small variance.
@@ -141,8 +147,7 @@ def test_an_estimated_variance_derivative_is_exact_along_the_weights(conv, fract
 @given(convolutions(max_batch=12), st.floats(0.7, 1))
 def test_an_estimate_from_all_positions_is_the_derivative(conv, fraction):
     y = conv.output()
-    geometry = (tuple(conv.weight.shape[2:]), *conv.options.values())
-    r = estimate_variance_derivative(conv.x, y, batch_moments(y)[1], fraction, *geometry)
+    r = estimate_variance_derivative(conv.call(), y, batch_moments(y).var, fraction)
     close(r, conv.derivatives()[1], 1000)
 
 
@@ -201,10 +206,10 @@ def test_carried_over_statistics_lack_the_second_order_alone(conv, with_bias, lr
     bias, bias_step = randn(seed + 1, 2, channels) if with_bias else (None, None)
     y = conv.output() if bias is None else conv.output() + bias[:, None, None]
     mean, var = batch_moments(y)
-    rows = [derivative[:, None] for derivative in conv.derivatives()]
-    then = project(*rows, conv.weight.flatten(1), bias)
+    rows = Derivatives(*(derivative[:, None] for derivative in conv.derivatives()))
+    then = project(rows, conv.weight.flatten(1), bias)
     new_bias = None if bias is None else bias + bias_step
-    now = project(*rows, (conv.weight + step).flatten(1), new_bias)
+    now = project(rows, (conv.weight + step).flatten(1), new_bias)
     steps = (new - old for new, old in zip(now, then, strict=True))
     new_mean, new_var = compensate(mean[:, None], var[:, None], *steps)
     change = conv.output(weight=step) + (0 if bias is None else bias_step[:, None, None])
@@ -249,7 +254,8 @@ class Entries:
     valid: Tensor
 
     def pool(self) -> tuple[Tensor, Tensor, Tensor]:
-        return pool(*vars(self).values())
+        past = PastMoments(self.past_mean, self.past_var)
+        return pool(Moments(self.mean, self.var), past, self.valid)
 
 
 @st.composite
@@ -315,7 +321,7 @@ def test_pooled_batches_of_one_size_are_one_large_batch(shape, k, offset, seed):
     moments = [torch.stack(m, 1) for m in zip(*map(batch_moments, batches), strict=True)]
     valid = torch.ones(k - 1, dtype=torch.bool)
     mean, var = moments
-    mean_bar, var_bar, _ = pool(mean[:, 0], var[:, 0], mean[:, 1:], var[:, 1:], valid)
+    mean_bar, var_bar, _ = pool(Moments(mean[:, 0], var[:, 0]), PastMoments(mean[:, 1:], var[:, 1:]), valid)
     expected_mean, expected_var = batch_moments(batches.flatten(0, 1))
     close(mean_bar, expected_mean, 100)
     close(var_bar, expected_var, 100)
@@ -369,10 +375,13 @@ def test_pooled_derivatives_are_autograds_through_the_papers_equations(window):
     var_bar = sum(nus) / len(nus) - mu_bar**2
     past_mean, past_var, steps = (torch.stack(m, 1) for m in (past_mean, past_var, steps))
     share = torch.tensor(1 / len(mus), dtype=torch.float64)
-    results = pooled_derivatives(
-        mu_bar.detach(), share, past_mean, past_var, steps, window['p'], window['r'], window['valid']
+    of_mean, of_var, of_mean_bias, of_var_bias = pooled_derivatives(
+        PooledMoments(mu_bar.detach(), var_bar.detach(), share),
+        PastMoments(past_mean, past_var),
+        steps,
+        Derivatives(window['p'], window['r']),
+        window['valid'],
     )
-    of_mean, of_var, of_mean_bias, of_var_bias = results
     if len(mus) == 1:
         assert not any(result.any() for result in results)
         return
