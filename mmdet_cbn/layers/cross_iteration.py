@@ -19,6 +19,7 @@ from ..ops import (
 )
 from .arguments import check_flag, check_fraction, check_integer
 from .effective_weight import effective_weight
+from .errors import PairingError
 from .handover import Handover
 from .stateful_batch_norm import StatefulBatchNorm2d
 from .window import Window, attach_gradient
@@ -262,16 +263,18 @@ class CrossIterationBatchNorm2d(_CrossIterationBatchNorm2d, _BatchNorm):
         if call is not None or self.window_size == 1:
             return call or (None, None)
         if self.pair_names is None:
-            raise RuntimeError(
+            raise PairingError(
                 f'{type(self).__name__}({self.extra_repr()}) trains without knowing its convolution. Call '
                 'mmdet_cbn.layers.pair_conv_norm(model) before training; in MMDetection, put '
                 "dict(type='CrossIterationHook') into custom_hooks."
             )
         norm, conv = self.pair_names
-        raise RuntimeError(
+        raise PairingError(
             f'{norm} ({type(self).__name__}) got a tensor that is not the output of its convolution {conv}. '
             'The layer must directly follow the convolution registered before it; use another norm here, '
-            'or window_size=1.'
+            'or window_size=1.',
+            norm,
+            conv,
         )
 
     def _weights(self, conv: nn.Conv2d, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..ops import all_finite
 from .arguments import check_integer, check_number, reject_unknown
+from .errors import SingleValueError
 from .repetition import Repetition
 
 COMMON_ARGUMENTS = ('eps', 'momentum', 'affine', 'track_running_stats', 'device', 'dtype')
@@ -152,7 +153,7 @@ class StatefulBatchNorm2d(_BatchNorm):
     def _require_several_values(x: Tensor) -> None:
         """Raise what ``nn.BatchNorm2d`` raises where a variance cannot be had."""
         if x.numel() == x.size(1):
-            raise ValueError(
+            raise SingleValueError(
                 f'Expected more than 1 value per channel when training, got input size {x.size()}'
             )
 
