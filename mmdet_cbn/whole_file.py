@@ -1,9 +1,12 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and saying why one was not written."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -34,3 +37,22 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def explain_file(error: OSError | RuntimeError, path: object = None) -> str:
+    """Say which file was not written, why, and what to do.
+
+    Args:
+        error: Of the operating system; a RuntimeError is what ``torch.save`` makes of one.
+        path: The file, where the error does not name it.
+    """
+    name = getattr(error, 'filename', None) or path or 'a file of this run'
+    number = getattr(error, 'errno', None)
+    if isinstance(error, RuntimeError) or number in DISK_FULL:
+        reason = getattr(error, 'strerror', None) or 'the disk is full or fails'
+        return f'cannot write {name}: {reason}; make room on the disk, or write to another one'
+    if number in (errno.ENOTDIR, errno.EEXIST):
+        return f'cannot make {name}: a file is in the place of a folder; give another path'
+    if number == errno.EISDIR:
+        return f'cannot write {name}: it is a folder; give the name of a file'
+    return f'cannot use {name}: {getattr(error, "strerror", None) or error}; give another path'

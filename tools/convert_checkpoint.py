@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from mmdet_cbn.checkpoints import CheckpointError, convert_checkpoint
-from mmdet_cbn.launch.explanations import explain_file
+from mmdet_cbn.whole_file import explain_file
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmdet_cbn.checkpoints import CATALOGUE, CheckpointError, convert_checkpoint
 from mmdet_cbn.checkpoints.download import download_checkpoint
-from mmdet_cbn.launch.explanations import explain_file
+from mmdet_cbn.whole_file import explain_file
 
 
 def parse_args() -> argparse.Namespace:

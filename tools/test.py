@@ -8,12 +8,11 @@ from mmengine.config import Config
 from mmdet_cbn.launch import (
     LaunchError,
     add_common_arguments,
+    build_runner,
     check_run,
     leave_processes,
     load_config,
     one_message,
-    start_processes,
-    write_whole_files,
 )
 
 SECTIONS = ('model', 'test_dataloader', 'test_cfg', 'test_evaluator')
@@ -62,14 +61,10 @@ def main() -> None:
 
 def run(cfg: Config, out: str | None) -> None:
     """Evaluate, and write the predictions if they are asked for."""
-    from mmdet.evaluation import DumpDetResults
-    from mmengine.registry import RUNNERS
-    from mmengine.runner import Runner
-
-    start_processes(cfg)
-    write_whole_files()
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = build_runner(cfg)
     if out:
+        from mmdet.evaluation import DumpDetResults
+
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=out))
     runner.test()
     leave_processes()

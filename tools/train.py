@@ -7,12 +7,11 @@ from mmengine.config import Config
 from mmdet_cbn.launch import (
     LaunchError,
     add_common_arguments,
+    build_runner,
     check_run,
     leave_processes,
     load_config,
     one_message,
-    start_processes,
-    write_whole_files,
 )
 
 SECTIONS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
@@ -71,19 +70,8 @@ def main() -> None:
         apply_options(cfg, args)
         check_run(cfg, training=True)
         if not args.check:
-            run(cfg)
-
-
-def run(cfg: Config) -> None:
-    """Train."""
-    from mmengine.registry import RUNNERS
-    from mmengine.runner import Runner
-
-    start_processes(cfg)
-    write_whole_files()
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    runner.train()
-    leave_processes()
+            build_runner(cfg).train()
+            leave_processes()
 
 
 if __name__ == '__main__':

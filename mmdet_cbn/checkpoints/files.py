@@ -16,6 +16,10 @@ class CheckpointError(RuntimeError):
     """A checkpoint that cannot be fetched, read or converted; the message says what to do."""
 
 
+class UnsupportedValueError(CheckpointError):
+    """A checkpoint of more than tensors and plain values, which is not read without executing it."""
+
+
 def read_checkpoint(path: str | Path, name: str | None = None) -> dict[str, Any]:
     """Read a checkpoint without executing anything that it contains.
 
@@ -30,8 +34,8 @@ def read_checkpoint(path: str | Path, name: str | None = None) -> dict[str, Any]
         What was saved, tensors on the CPU.
 
     Raises:
-        CheckpointError: The file is missing, empty, a web page, damaged, cut short, or holds
-            objects other than tensors and plain values.
+        UnsupportedValueError: The file holds objects other than tensors and plain values.
+        CheckpointError: It is missing, empty, a web page, damaged or cut short.
     """
     path = Path(path)
     name = name or str(path)
@@ -51,7 +55,8 @@ def read_checkpoint(path: str | Path, name: str | None = None) -> dict[str, Any]
     except Exception as error:  # a damaged pickle raises nearly anything
         refused = re.search(r'Unsupported (?:global|class|operand).*', str(error))
         reason = refused.group() if refused else str(error).strip().split('\n')[0]
-        raise CheckpointError(
+        kind = UnsupportedValueError if refused else CheckpointError
+        raise kind(
             f'{name} is not a whole checkpoint of tensors and plain values; download it again '
             f'({type(error).__name__}: {reason})'
         ) from error

@@ -1,21 +1,19 @@
 """What tools/train.py and tools/test.py share: the command line, checks beforehand, the processes."""
 
 from .command_line import add_common_arguments, load_config
-from .errors import LaunchError, leave, one_message
-from .files import write_whole_files
-from .preflight import check_data, check_devices, check_run
-from .processes import leave_processes, start_processes
+from .data_files import check_data
+from .errors import LaunchError, one_message
+from .preflight import check_run
+from .processes import leave_processes
+from .runner import build_runner
 
 __all__ = [
     'LaunchError',
     'add_common_arguments',
+    'build_runner',
     'check_data',
-    'check_devices',
     'check_run',
-    'leave',
     'leave_processes',
     'load_config',
     'one_message',
-    'start_processes',
-    'write_whole_files',
 ]

@@ -1,8 +1,7 @@
 """Checks of the checkpoints that a run starts from."""
 
-import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,10 @@ from mmengine.runner import find_latest_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
-from ..checkpoints import CheckpointError, read_checkpoint
+from ..checkpoints import CheckpointError, UnsupportedValueError, read_checkpoint
+from .config_walk import mappings
 from .errors import LaunchError, warn_user
+from .explanations import last_line
 
 
 def check_checkpoints(cfg: Config, model: nn.Module, training: bool) -> None:
@@ -24,7 +25,7 @@ def check_checkpoints(cfg: Config, model: nn.Module, training: bool) -> None:
 
     Args:
         cfg: A whole config.
-        model: What :func:`check_model` built; its weights are changed.
+        model: What :func:`check_model` built; its weights may be changed.
         training: Whether the model is going to be trained.
 
     Raises:
@@ -52,16 +53,11 @@ def check_checkpoints(cfg: Config, model: nn.Module, training: bool) -> None:
     _check_fit(path, model, weights, whole=bool(resume) or not training)
 
 
-def _pretrained(node: Any) -> Iterator[str]:
+def _pretrained(model: Any) -> Iterator[str]:
     """Find the checkpoints that parts of the model are initialized with."""
-    if isinstance(node, Mapping):
-        if node.get('type') == 'Pretrained' and isinstance(node.get('checkpoint'), str):
-            yield node['checkpoint']
-        for value in node.values():
-            yield from _pretrained(value)
-    elif isinstance(node, list | tuple):
-        for value in node:
-            yield from _pretrained(value)
+    for part in mappings(model):
+        if part.get('type') == 'Pretrained' and isinstance(part.get('checkpoint'), str):
+            yield part['checkpoint']
 
 
 def _is_local(path: str) -> bool:
@@ -85,10 +81,10 @@ def _last_checkpoint(work_dir: str) -> str | None:
 def _read(path: str) -> dict[str, Any]:
     try:
         return read_checkpoint(path)
+    except UnsupportedValueError:
+        pass  # MMEngine's own hold histories of the losses
     except CheckpointError as error:
-        # MMEngine's own hold histories of the losses, which the restricted reader does not take.
-        if 'Unsupported' not in str(error):
-            raise LaunchError(f'{error}; or take another checkpoint') from None
+        raise LaunchError(f'{error}; or take another checkpoint') from None
     try:
         checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
     except Exception as error:  # a damaged pickle raises nearly anything
@@ -101,25 +97,29 @@ def _read(path: str) -> dict[str, Any]:
 
 
 def _check_fit(path: str, model: nn.Module, weights: dict[str, Tensor], whole: bool) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # the run itself will say what it rebuilds
-        try:
-            missing, other = model.load_state_dict(weights, strict=False).missing_keys, []
-        except RuntimeError as error:
-            missing = [key for key in model.state_dict() if key not in weights]
-            other = re.findall(r'size mismatch for (\S+):', str(error))
-    missing = [key for key in missing if not key.endswith('.num_batches_tracked')]
-    total = len(model.state_dict())
-    fitting = model.state_dict().keys() & weights.keys() - set(other)
-    if not fitting:
+    own = model.state_dict()
+    fitting = {key: v for key, v in weights.items() if key not in own or own[key].shape == v.shape}
+    if not own.keys() & fitting.keys():
         raise LaunchError(
-            f'{path} has none of the {total} tensors of the model: it belongs to another architecture; '
+            f'{path} has none of the {len(own)} tensors of the model: it belongs to another architecture; '
             'take the config that it was trained with'
         )
-    if whole and (missing or other):
+    if not whole:
+        return
+    remedy = 'take the config that the checkpoint was trained with'
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # the run itself will say what it rebuilds
+            # The model knows what it can do without, and older names of what it has.
+            lacking = model.load_state_dict(fitting, strict=False).missing_keys
+    except RuntimeError as error:
+        raise LaunchError(f'{path} does not fit the model: {last_line(error)}; {remedy}') from None
+    lacking = [key for key in lacking if not key.endswith('.num_batches_tracked')]
+    missing = [key for key in lacking if key not in weights]
+    other = [key for key in lacking if key in weights]
+    if lacking:
         wrong = [f'{len(missing)} are missing (e.g. {missing[0]})'] if missing else []
         wrong += [f'{len(other)} have another shape (e.g. {other[0]})'] if other else []
         raise LaunchError(
-            f'{path} does not fit the model: of its {total} tensors {" and ".join(wrong)}; take the config '
-            'that the checkpoint was trained with'
+            f'{path} does not fit the model: of its {len(own)} tensors {" and ".join(wrong)}; {remedy}'
         )

@@ -59,7 +59,7 @@ def add_common_arguments(parser: ArgumentParser) -> None:
     parser.add_argument('--check', action='store_true', help='check config, data and devices, and stop there')
 
 
-def load_config(args: Namespace, sections: Sequence[str] = ()) -> Config:
+def load_config(args: Namespace, sections: Sequence[str]) -> Config:
     """Read the config that the command line names and change what the command line says.
 
     Args:

@@ -1,12 +1,20 @@
-"""What errors of PyTorch, MMEngine, MMCV and MMDetection mean to a user, and what to do about them."""
+"""What errors of a run mean to a user, and what to do about them."""
 
-import errno
 import re
 from traceback import extract_tb
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from ..layers.errors import PairingError, SingleValueError
+from ..whole_file import DISK_FULL, explain_file
 
-_EXPLANATIONS = {
+_SINGLE_VALUE = (
+    '{0}: a norm layer got one value per channel; raise the batch size or the size of the images, '
+    'or use another norm there'
+)
+
+_BY_TYPE = {PairingError: '{0}', SingleValueError: _SINGLE_VALUE}
+
+# Errors of other libraries have no types of their own, or lose them on the way out of a data loader worker.
+_BY_TEXT = {
     r'failed to load image: (.+)': 'cannot decode the image {0}: it is damaged, cut short or no image; '
     'replace it, or take it out of the annotation file',
     r'OpenCV.*!_?buf\.empty\(\)': 'an image of the data set is an empty file; find it with '
@@ -14,10 +22,7 @@ _EXPLANATIONS = {
     r"No such file or directory: ['\"]?([^'\"]+)": 'there is no file {0}; put it back, or change the config',
     r'([\w.]+) is not in the (\S+) registry': '{0} is not in the registry {1}: check the spelling in the '
     "config; what is defined elsewhere needs custom_imports = dict(imports=['ITS MODULE'])",
-    r'(.*got a tensor that is not the output of its convolution.*)': '{0}',
-    r'(.*trains without knowing its convolution.*)': '{0}',
-    r'(Expected more than 1 value per channel when training.*)': '{0}: a norm layer got one value per '
-    'channel; raise the batch size or the size of the images, or use another norm there',
+    r'(Expected more than 1 value per channel when training.*)': _SINGLE_VALUE,  # nn.BatchNorm2d
     r'(?:EADDRINUSE|[Aa]ddress already in use)': 'the port for joining the processes (MASTER_PORT) is taken: '
     'set PORT, or MASTER_PORT where torchrun is called directly, to a free one, or leave it unset',
     r'Connection (?:closed|reset) by peer': 'another process of this run ended, see its message',
@@ -39,30 +44,14 @@ def explain(error: Exception) -> str | None:
     text = last_line(error)
     if place and isinstance(error, TypeError) and 'argument' in text:
         return f'{place}: {text}: check the arguments in the config'
-    for pattern, explanation in _EXPLANATIONS.items():
+    for kind, explanation in _BY_TYPE.items():
+        if isinstance(error, kind):
+            return explanation.format(text)
+    for pattern, explanation in _BY_TEXT.items():
         found = re.search(pattern, text)
         if found:
             return explanation.format(*found.groups())
     return None
-
-
-def explain_file(error: OSError | RuntimeError, path: object = None) -> str:
-    """Say which file was not written, why, and what to do.
-
-    Args:
-        error: Of the operating system; a RuntimeError is what ``torch.save`` makes of one.
-        path: The file, where the error does not name it.
-    """
-    name = getattr(error, 'filename', None) or path or 'a file of this run'
-    number = getattr(error, 'errno', None)
-    if isinstance(error, RuntimeError) or number in DISK_FULL:
-        reason = getattr(error, 'strerror', None) or 'the disk is full or fails'
-        return f'cannot write {name}: {reason}; make room on the disk, or write to another one'
-    if number in (errno.ENOTDIR, errno.EEXIST):
-        return f'cannot make {name}: a file is in the place of a folder; give another path'
-    if number == errno.EISDIR:
-        return f'cannot write {name}: it is a folder; give the name of a file'
-    return f'cannot use {name}: {getattr(error, "strerror", None) or error}; give another path'
 
 
 def last_line(error: Exception) -> str:

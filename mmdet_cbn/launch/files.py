@@ -1,10 +1,27 @@
-"""Checkpoints and predictions that are written whole or not at all."""
+"""What a run writes: into a folder that can be made, each file whole or not at all."""
 
+import os
 from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
 
 from ..whole_file import whole_file
+from .errors import LaunchError
+
+
+def check_work_dir(work_dir: str) -> None:
+    """Check that the work folder is there or can be made.
+
+    Raises:
+        LaunchError: A file is in its place, or it cannot be written.
+    """
+    there = Path(work_dir).absolute()
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir():
+        raise LaunchError(f'--work-dir {work_dir}: {there} is a file; give the name of a folder')
+    if not os.access(there, os.W_OK):
+        raise LaunchError(f'--work-dir {work_dir}: {there} may not be written to; give another folder')
 
 
 class WholeFileBackend(LocalBackend):

@@ -1,7 +1,7 @@
 """Building the model of a config before anything else, to find what is wrong in its layers."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import nn
 from ..hooks import CrossIterationHook
 from ..layers import CenteredConv2d, CrossIterationBatchNorm2d, MovingAverageBatchNorm2d, pair_conv_norm
 from ..registration import NORM_LAYERS
+from .config_walk import walk
 from .errors import LaunchError, warn_user
 from .explanations import last_line, place_in_code, place_in_config
 from .registries import find_type
@@ -32,8 +33,9 @@ def check_model(cfg: Config, training: bool) -> nn.Module:
     Raises:
         LaunchError: A layer is unknown, gets wrong arguments, or has no convolution that it could work with.
     """
-    for key, layer in _find_layers(cfg.model, 'model'):
-        _check_layer(key, layer)
+    for place, value in walk(cfg.model, 'model'):
+        if place.endswith(('norm_cfg', 'conv_cfg')) and value is not None:
+            _check_layer(place, value)
     try:
         model = MODELS.build(deepcopy(cfg.model))
     except Exception as error:  # constructors of any library
@@ -69,32 +71,19 @@ def check_classes(model: nn.Module, classes: Sequence[str]) -> None:
             )
 
 
-def _find_layers(node: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Yield every norm_cfg and conv_cfg of a model by its place in the config."""
-    if isinstance(node, Mapping):
-        for name, value in node.items():
-            if name.endswith(('norm_cfg', 'conv_cfg')) and value is not None:
-                yield f'{key}.{name}', value
-            else:
-                yield from _find_layers(value, f'{key}.{name}')
-    elif isinstance(node, list | tuple):
-        for number, value in enumerate(node):
-            yield from _find_layers(value, f'{key}.{number}')
-
-
-def _check_layer(key: str, layer: Any) -> None:
-    is_norm = key.endswith('norm_cfg')
+def _check_layer(place: str, layer: Any) -> None:
+    is_norm = place.endswith('norm_cfg')
     example = "dict(type='CBN', window_size=4)" if is_norm else "dict(type='CenConv2d')"
     if not isinstance(layer, Mapping) or 'type' not in layer:
-        raise LaunchError(f'{key}={layer!r} must be a dictionary with a type, e.g. {example}')
+        raise LaunchError(f'{place}={layer!r} must be a dictionary with a type, e.g. {example}')
     kind = layer['type']
-    find_type(MODELS, kind, key, _NORMS if is_norm else ['CenConv2d'])
+    find_type(MODELS, kind, place, _NORMS if is_norm else ['CenConv2d'])
     if kind in NORM_LAYERS:
         arguments = {k: v for k, v in layer.items() if k not in ('type', 'requires_grad', '_scope_')}
         try:
             NORM_LAYERS[kind](8, **arguments)
         except (TypeError, ValueError) as error:
-            raise LaunchError(f'{key}: {kind}: {error}; correct it in the config') from None
+            raise LaunchError(f'{place}: {kind}: {error}; correct it in the config') from None
 
 
 def _check_pairs(cfg: Config, model: nn.Module) -> None:

@@ -1,8 +1,10 @@
-"""Joining the processes of a run, and leaving them."""
+"""The processes of a run: whether there can be so many, joining them, and leaving them."""
 
 import os
 import time
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -17,6 +19,32 @@ VARIABLES = {
     'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'),
     'mpi': (),
 }
+
+
+def check_devices(cfg: Mapping[str, Any]) -> None:
+    """Check that there is a GPU for each process, unless there are no GPUs at all.
+
+    Args:
+        cfg: A config with ``launcher`` set. Under torchrun, the number of processes on this machine
+            comes from the environment.
+
+    Raises:
+        LaunchError: More processes than GPUs, or a launcher that cannot do without GPUs.
+    """
+    if cfg['launcher'] == 'none':
+        return
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    processes = int(os.environ.get('LOCAL_WORLD_SIZE', '1'))
+    if gpus and processes > gpus:
+        raise LaunchError(
+            f'{processes} processes were asked for, and this machine has {gpus} GPU(s): ask for at most '
+            f'{gpus}, or set CUDA_VISIBLE_DEVICES=-1 to run on the CPU'
+        )
+    if not gpus and cfg['launcher'] != 'pytorch':
+        raise LaunchError(
+            f'--launcher {cfg["launcher"]} needs GPUs, and this machine has none; on the CPU use '
+            'tools/dist_train.sh and tools/dist_test.sh'
+        )
 
 
 def start_processes(cfg: Config) -> None:

@@ -1,14 +1,14 @@
+"""Files and folders that a config takes data from are there, or the message says where to get them."""
+
 import json
-import os
 
 import pytest
-import torch
 
 pytest.importorskip('mmengine')
 
 from mmengine.config import Config
 
-from mmdet_cbn.launch import LaunchError, check_data, check_devices, leave
+from mmdet_cbn.launch import LaunchError, check_data
 
 
 @pytest.fixture
@@ -130,46 +130,3 @@ def test_data_root_from_the_environment(coco, tmp_path, monkeypatch, slash):
     assert 'data/coco/annotations/instances_val2017.json\n' in message(Config.fromfile(path), ['test'])
     monkeypatch.setenv('COCO_ROOT', f'{coco}{slash}')
     check_data(Config.fromfile(path), ['test'])
-
-
-def test_more_processes_than_gpus(monkeypatch):
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
-    monkeypatch.setenv('LOCAL_WORLD_SIZE', '2')
-    check_devices({'launcher': 'pytorch'})
-    monkeypatch.setenv('LOCAL_WORLD_SIZE', '3')
-    check_devices({'launcher': 'none'})
-    with pytest.raises(LaunchError, match=r'3 processes.* 2 GPU\(s\).*CUDA_VISIBLE_DEVICES=-1'):
-        check_devices({'launcher': 'pytorch'})
-
-
-def test_without_gpus_any_number_of_processes(monkeypatch):
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    monkeypatch.setenv('LOCAL_WORLD_SIZE', '64')
-    check_devices({'launcher': 'pytorch'})
-    with pytest.raises(LaunchError, match=r'--launcher slurm needs GPUs.*dist_train\.sh'):
-        check_devices({'launcher': 'slurm'})
-
-
-@pytest.mark.parametrize(
-    ('environment', 'first'),
-    [
-        ({}, True),
-        ({'LOCAL_RANK': '0'}, True),
-        ({'LOCAL_RANK': '1'}, False),
-        ({'SLURM_LOCALID': '3'}, False),
-        ({'SLURM_LOCALID': '0', 'LOCAL_RANK': '2'}, False),  # torchrun inside of a Slurm job
-    ],
-)
-def test_first_process_of_a_machine_speaks_first(monkeypatch, environment, first):
-    """The launcher ends the others while they wait, unless they alone have something to say."""
-    waited = []
-    monkeypatch.setattr('time.sleep', waited.append)
-    for name in ('LOCAL_RANK', 'SLURM_LOCALID'):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setitem(os.environ, name, value)
-    with pytest.raises(SystemExit) as info:
-        leave(LaunchError('what happened'))
-    assert str(info.value.code).endswith(': what happened')
-    assert waited == ([] if first else [3])

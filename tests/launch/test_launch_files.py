@@ -8,8 +8,7 @@ pytest.importorskip('mmengine')
 
 from mmengine.fileio import LocalBackend, get_file_backend, register_backend
 
-from mmdet_cbn.launch import write_whole_files
-from mmdet_cbn.launch.files import WholeFileBackend
+from mmdet_cbn.launch.files import WholeFileBackend, write_whole_files
 
 
 @pytest.fixture

@@ -1,0 +1,22 @@
+"""Building what runs a config."""
+
+from mmengine.config import Config
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from .files import write_whole_files
+from .processes import start_processes
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Join the processes of a run and build its runner, which writes its files whole or not at all.
+
+    Args:
+        cfg: A config with ``launcher`` and ``work_dir`` set; :func:`start_processes` changes it.
+
+    Raises:
+        LaunchError: The launcher did not start this process.
+    """
+    start_processes(cfg)
+    write_whole_files()
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

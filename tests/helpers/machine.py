@@ -1,0 +1,30 @@
+"""A machine as a program may find it; each of these is called in the program's process before it starts."""
+
+import os
+import resource
+import socket
+import sys
+
+import torch
+
+
+def limit_files() -> None:
+    """A disk with room for logs of 100 kB, not for a checkpoint."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+
+def fake_two_gpus() -> None:
+    torch.cuda.is_available = lambda: True
+    torch.cuda.device_count = lambda: 2
+
+
+def take_port() -> None:
+    """Hold a port, and name it to the program."""
+    global _taken
+    _taken = socket.create_server(('127.0.0.1', 0))
+    os.environ['MASTER_PORT'] = str(_taken.getsockname()[1])
+
+
+def import_from_here() -> None:
+    """Let the config import modules of the folder, as PYTHONPATH would."""
+    sys.path.insert(0, os.getcwd())
