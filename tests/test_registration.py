@@ -64,7 +64,7 @@ def test_norm_is_built_and_named_as_bn(name, scope):
 
 @pytest.mark.parametrize('name', NORMS)
 def test_misspelt_argument_of_a_norm_cfg_is_named(name):
-    with pytest.raises(ValueError, match='windowsize=3'):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'windowsize'"):
         build_norm_layer({'type': name, 'windowsize': 3}, 6)
 
 

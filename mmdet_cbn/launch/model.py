@@ -1,5 +1,6 @@
 """Building the model of a config before anything else, to find what is wrong in its layers."""
 
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -10,7 +11,13 @@ from mmengine.registry import HOOKS, MODELS
 from torch import nn
 
 from ..hooks import CrossIterationHook
-from ..layers import CenteredConv2d, CrossIterationBatchNorm2d, MovingAverageBatchNorm2d, pair_conv_norm
+from ..layers import (
+    CenteredConv2d,
+    CrossIterationBatchNorm2d,
+    MovingAverageBatchNorm2d,
+    StatefulNorm,
+    pair_conv_norm,
+)
 from ..registration import NORM_LAYERS
 from .config_walk import walk
 from .errors import LaunchError, warn_user
@@ -45,6 +52,7 @@ def check_model(cfg: Config, training: bool) -> nn.Module:
         ) from error
     if training:
         model.train()
+        _check_sync_bn(cfg, model)
         _check_pairs(cfg, model)
         _check_centring(model)
     return model
@@ -80,10 +88,26 @@ def _check_layer(place: str, layer: Any) -> None:
     find_type(MODELS, kind, place, _NORMS if is_norm else ['CenConv2d'])
     if kind in NORM_LAYERS:
         arguments = {k: v for k, v in layer.items() if k not in ('type', 'requires_grad', '_scope_')}
+        known = list(inspect.signature(NORM_LAYERS[kind]).parameters)
+        unknown = ', '.join(f'{name}={value!r}' for name, value in arguments.items() if name not in known)
+        if unknown:
+            raise LaunchError(f'{place}: {kind} has no argument {unknown}; it takes {", ".join(known[1:])}')
         try:
             NORM_LAYERS[kind](8, **arguments)
         except (TypeError, ValueError) as error:
             raise LaunchError(f'{place}: {kind}: {error}; correct it in the config') from None
+
+
+def _check_sync_bn(cfg: Config, model: nn.Module) -> None:
+    """Check that MMEngine is not asked to replace the layers of this package: it would, without a word."""
+    layers = [name for name, layer in model.named_modules() if isinstance(layer, StatefulNorm)]
+    if cfg.get('sync_bn') and layers:
+        kind = type(model.get_submodule(layers[0])).__name__
+        raise LaunchError(
+            f'sync_bn={cfg.sync_bn!r} makes MMEngine replace every batch norm by SyncBN, among them '
+            f'{len(layers)} layers of mmdet_cbn, e.g. {layers[0]} ({kind}): remove it; what synchronizes CBN '
+            "and NaiveCBN is norm_cfg=dict(type='CBN', sync=True)"
+        )
 
 
 def _check_pairs(cfg: Config, model: nn.Module) -> None:

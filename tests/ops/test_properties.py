@@ -375,13 +375,14 @@ def test_pooled_derivatives_are_autograds_through_the_papers_equations(window):
     var_bar = sum(nus) / len(nus) - mu_bar**2
     past_mean, past_var, steps = (torch.stack(m, 1) for m in (past_mean, past_var, steps))
     share = torch.tensor(1 / len(mus), dtype=torch.float64)
-    of_mean, of_var, of_mean_bias, of_var_bias = pooled_derivatives(
+    results = pooled_derivatives(
         PooledMoments(mu_bar.detach(), var_bar.detach(), share),
         PastMoments(past_mean, past_var),
         steps,
         Derivatives(window['p'], window['r']),
         window['valid'],
     )
+    of_mean, of_var, of_mean_bias, of_var_bias = results
     if len(mus) == 1:
         assert not any(result.any() for result in results)
         return

@@ -16,7 +16,6 @@ from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import EMAHook
-from mmengine.model import convert_sync_batchnorm
 from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -223,16 +222,3 @@ def run(model: nn.Module, hook: EMAHook, work_dir: Path) -> None:
         experiment_name=work_dir.name,
         log_level='WARNING',
     ).train()
-
-
-@pytest.mark.parametrize(
-    'convert', [convert_sync_batchnorm, nn.SyncBatchNorm.convert_sync_batchnorm], ids=['mmengine', 'torch']
-)
-@every_method
-def test_conversion_to_sync_bn_is_refused(method, convert):
-    """It is what ``sync_bn='torch'`` in a config does, and would put SyncBN in the place of the layers."""
-    model = build(method)
-    before = str(model)
-    with pytest.raises(RuntimeError, match='sync=True'):
-        convert(model)
-    assert str(model) == before

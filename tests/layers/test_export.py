@@ -1,0 +1,44 @@
+"""What torch's tools do with the layers in eval mode."""
+
+import pytest
+import torch
+from torch import nn
+
+from mmdet_cbn.layers import (
+    BatchRenorm2d,
+    CenteredConv2d,
+    CrossIterationBatchNorm2d,
+    MovingAverageBatchNorm2d,
+    NaiveCrossIterationBatchNorm2d,
+    pair_conv_norm,
+)
+
+LAYERS = [BatchRenorm2d, CrossIterationBatchNorm2d, MovingAverageBatchNorm2d, NaiveCrossIterationBatchNorm2d]
+
+
+@pytest.fixture(params=LAYERS)
+def trained(request):
+    conv = CenteredConv2d if request.param is MovingAverageBatchNorm2d else nn.Conv2d
+    model = nn.Sequential(conv(3, 8, 3), request.param(8), nn.ReLU())
+    pair_conv_norm(model)
+    model(torch.randn(4, 3, 9, 9)).sum().backward()
+    return model.eval()
+
+
+@pytest.mark.parametrize('tool', ['trace', 'export', 'compile'])
+def test_the_exported_model_computes_the_same(trained, tool):
+    x = torch.randn(2, 3, 9, 9)
+    if tool == 'trace':
+        exported = torch.jit.trace(trained, x)
+    elif tool == 'export':
+        exported = torch.export.export(trained, (x,)).module()
+    else:
+        exported = torch.compile(trained, fullgraph=True, backend='eager')
+    assert torch.equal(exported(x), trained(x))
+
+
+def test_quantization_can_be_prepared(trained):
+    trained.qconfig = torch.ao.quantization.get_default_qconfig('x86')
+    prepared = torch.ao.quantization.prepare(trained)
+    x = torch.randn(2, 3, 9, 9)
+    torch.testing.assert_close(prepared(x), trained(x))
