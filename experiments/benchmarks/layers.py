@@ -12,11 +12,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from mmdet_cbn.layers import fold_centering, pair_conv_norm
 
 from ..common.methods import Method
-from . import norms
 from .measuring import interleave, kept_bytes, peak_memory, ratio
-from .norms import REFERENCE, cbn, without_sync
+from .norms import LAYER_NORMS, REFERENCE, without_sync
 
-NORMS = {**norms.NORMS, 'CBN, k=2': cbn(window_size=2), 'CBN, k=8': cbn(window_size=8)}
 FILL = 8  # steps until every window is full, and the allocator warm
 
 
@@ -102,7 +100,7 @@ def benchmark_case(case: Case, setting: Setting, rounds: int) -> list[Result]:
     """
     torch.manual_seed(0)
     x = torch.randn(case.shape, device=setting.device).to(memory_format=setting.memory_format)
-    measured = without_sync(NORMS, setting.device)
+    measured = without_sync(LAYER_NORMS, setting.device)
     blocks = {name: _block(method, case, setting) for name, method in measured.items()}
     steps = {name: _training_step(block, x, setting) for name, block in blocks.items()}
     for step in steps.values():

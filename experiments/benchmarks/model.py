@@ -20,7 +20,7 @@ from mmdet_cbn.layers import pair_conv_norm
 from ..common.methods import Method
 from .layers import Setting
 from .measuring import interleave, kept_bytes, peak_memory, ratio
-from .norms import NORMS, REFERENCE, without_sync
+from .norms import MODEL_NORMS, REFERENCE, without_sync
 
 FILL = 4  # steps until the windows are full
 # Iterations a second that the papers report in training: CBN Table 6, MABN Table 9.
@@ -68,7 +68,7 @@ def benchmark_model(
         size: Their height and width in pixels.
     """
     register_all_modules()
-    measured = without_sync(NORMS, setting.device)
+    measured = without_sync(MODEL_NORMS, setting.device)
     models = {name: _model(config, method, setting) for name, method in measured.items()}
     steps = {name: _training_step(model, setting, images, size) for name, model in models.items()}
     flops = {}

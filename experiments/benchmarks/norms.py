@@ -11,15 +11,19 @@ from ..common.methods import METHODS, Method
 REFERENCE = 'BN'
 
 
-def cbn(**arguments: Any) -> Method:
-    """Return CBN with arguments of its own."""
+def _cbn(**arguments: Any) -> Method:
     return replace(METHODS['cbn'], arguments=arguments)
 
 
-NORMS: Mapping[str, Method] = {
+MODEL_NORMS: Mapping[str, Method] = {
     **{method.label: method for method in METHODS.values()},
     'GN': replace(METHODS['gn'], arguments={'num_groups': 32}),
-    'CBN, fraction 1/8': cbn(derivative_fraction=1 / 8),
+    'CBN, fraction 1/8': _cbn(derivative_fraction=1 / 8),
+}
+LAYER_NORMS: Mapping[str, Method] = {
+    **MODEL_NORMS,
+    'CBN, k=2': _cbn(window_size=2),
+    'CBN, k=8': _cbn(window_size=8),
 }
 
 

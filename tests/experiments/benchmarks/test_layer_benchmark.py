@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from experiments.benchmarks import measuring
-from experiments.benchmarks.layers import NORMS, Case, Setting, benchmark_case
+from experiments.benchmarks.layers import Case, Setting, benchmark_case
+from experiments.benchmarks.norms import LAYER_NORMS
 from experiments.benchmarks.tables import plot, to_markdown
 
 
@@ -21,7 +22,7 @@ def rows():
 
 def test_every_norm_is_measured_beside_bn(rows):
     norms = {row['norm']: row for row in rows}
-    assert set(norms) == set(NORMS) - {'SyncBN'}
+    assert set(norms) == set(LAYER_NORMS) - {'SyncBN'}
     bn = norms['BN']
     assert (bn['train_ratio'], bn['eval_ratio'], bn['folded_ratio'], bn['peak_ratio']) == (1, 1, 1, 1)
     assert norms['GN']['folded_ratio'] is None
