@@ -20,18 +20,9 @@ TINY = '--methods cbn-window-gradient --batch-sizes 1 --seeds 1 --epochs 1 --tra
 
 
 def command(out):
-    program = [
-        sys.executable,
-        '-W',
-        'ignore',
-        '-m',
-        'experiments.detection',
-        '--out',
-        str(out),
-        *TINY.split(),
-    ]
+    program = [sys.executable, '-W', 'ignore', '-m', 'experiments.detection']
     environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'CUDA_VISIBLE_DEVICES': '-1'}
-    return {'args': program, 'env': environment, 'text': True}
+    return {'args': [*program, '--out', str(out), *TINY.split()], 'env': environment, 'text': True}
 
 
 def run_here(monkeypatch, out, *arguments):
