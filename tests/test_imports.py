@@ -11,6 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / 'mmdet_cbn'
 OPENMMLAB = ('mmengine', 'mmcv', 'mmdet')
+OURS = ('mmdet_cbn.', 'experiments.')
 
 # As if they were not installed: find_spec answers None, import raises ModuleNotFoundError.
 HIDE = """
@@ -94,9 +95,9 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def imported_roots(folder: str) -> set[str]:
-    names = {name for path in (PACKAGE / folder).rglob('*.py') for name in imports(path)}
-    ours = {'.'.join(name.split('.')[:2]) for name in names if name.startswith('mmdet_cbn.')}
-    others = {name.partition('.')[0] for name in names if not name.startswith('mmdet_cbn.')}
+    names = {name for path in (PACKAGE / folder).resolve().rglob('*.py') for name in imports(path)}
+    ours = {'.'.join(name.split('.')[:2]) for name in names if name.startswith(OURS)}
+    others = {name.partition('.')[0] for name in names if not name.startswith(OURS)}
     return ours | (others - set(sys.stdlib_module_names))
 
 
@@ -117,28 +118,10 @@ def imported_roots(folder: str) -> set[str]:
             },
         ),
         (
-            'study',
-            {
-                'torch',
-                'numpy',
-                'sklearn',
-                'matplotlib',
-                'mmdet_cbn.layers',
-                'mmdet_cbn.study',
-                'mmdet_cbn.whole_file',
-            },
-        ),
-        (
             'analysis',
             {
-                'cv2',
                 'matplotlib',
-                'mmdet',
-                'mmengine',
                 'numpy',
-                'pycocotools',
-                'rich',
-                'terminaltables',
                 'torch',
                 'mmdet_cbn.analysis',
                 'mmdet_cbn.layers',
@@ -146,14 +129,31 @@ def imported_roots(folder: str) -> set[str]:
                 'mmdet_cbn.whole_file',
             },
         ),
+        ('../experiments/common', {'terminaltables', 'torch', 'mmdet_cbn.layers', 'mmdet_cbn.whole_file'}),
         (
-            'detection_study',
+            '../experiments/digits',
             {
-                'terminaltables',
+                'experiments.common',
+                'experiments.digits',
                 'torch',
-                'mmdet_cbn.analysis',
-                'mmdet_cbn.detection_study',
-                'mmdet_cbn.study',
+                'tqdm',
+                'numpy',
+                'sklearn',
+                'matplotlib',
+                'mmdet_cbn.layers',
+                'mmdet_cbn.whole_file',
+            },
+        ),
+        (
+            '../experiments/detection',
+            {
+                'experiments.common',
+                'experiments.detection',
+                'experiments.reports',
+                'torch',
+                'tqdm',
+                'mmdet_cbn.data',
+                'mmdet_cbn.launch',
                 'mmdet_cbn.whole_file',
             },
         ),
@@ -161,6 +161,11 @@ def imported_roots(folder: str) -> set[str]:
 )
 def test_dependencies_point_one_way(folder, allowed):
     assert imported_roots(folder) <= allowed
+
+
+def test_what_is_installed_knows_nothing_of_what_is_not():
+    names = {name.partition('.')[0] for path in PACKAGE.rglob('*.py') for name in imports(path)}
+    assert names.isdisjoint({'experiments', 'tests', 'tools'})
 
 
 def test_only_two_modules_import_mmcv():

@@ -6,13 +6,17 @@ import json
 import platform
 import sys
 from argparse import ArgumentParser, Namespace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from mmdet_cbn.analysis.benchmarks.layers import CASES, Setting, benchmark_case
-from mmdet_cbn.analysis.benchmarks.tables import plot, to_markdown
 from mmdet_cbn.whole_file import whole_file
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # experiments is not installed
+
+from experiments.benchmarks.layers import CASES, Setting, benchmark_case
+from experiments.benchmarks.tables import plot, to_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / 'configs/cbn/mask-rcnn_r50_fpn_4conv1fc_cbn_4xb4-1x_coco.py'
@@ -52,11 +56,11 @@ def measure(args: Namespace) -> list[dict[str, str | float | None]]:
     setting = Setting(args.device, DTYPES[args.dtype], memory_format)
     if args.command == 'layers':
         cases = CASES[args.device.type]
-        return [result.row() for case in cases for result in benchmark_case(case, setting, args.rounds)]
-    from mmdet_cbn.analysis.benchmarks.model import benchmark_model  # mmdet takes seconds to import
+        return [asdict(result) for case in cases for result in benchmark_case(case, setting, args.rounds)]
+    from experiments.benchmarks.model import benchmark_model  # mmdet takes seconds to import
 
     results = benchmark_model(args.config, setting, args.rounds, args.images, tuple(args.size))
-    return [result.row() for result in results]
+    return [asdict(result) for result in results]
 
 
 def machine(device: torch.device) -> str:

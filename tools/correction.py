@@ -9,13 +9,11 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
-from itertools import count, islice
 from pathlib import Path
 from statistics import mean
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
@@ -23,12 +21,14 @@ from tqdm import tqdm
 from mmdet_cbn.analysis.compensation.correction import ESTIMATES, CorrectionErrors, measure_correction
 from mmdet_cbn.analysis.compensation.correction_plot import plot_correction
 from mmdet_cbn.layers import CrossIterationBatchNorm2d
-from mmdet_cbn.study.digits import Samples, batches
-from mmdet_cbn.study.network import build_network
-from mmdet_cbn.study.trials import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY
 from mmdet_cbn.whole_file import whole_file
 
-EPOCH = 6000  # images
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # experiments is not installed
+
+from experiments.digits.network import build_network
+from experiments.digits.task import Samples, endless_batches
+from experiments.digits.trials import LEARNING_RATE, make_optimizer
+
 MOST_RATES = 4  # lines that can be told apart
 
 
@@ -84,21 +84,16 @@ def loss_function(model: nn.Module, batch: Samples) -> Tensor:
     return cross_entropy(model(batch.images), batch.labels)
 
 
-def training_batches(args: Namespace) -> Iterator[Samples]:
-    """Yield the batches of a run, of as many epochs as it takes."""
-    endless = (batch for epoch in count() for batch in batches(0, epoch, args.batch_size, EPOCH))
-    return islice(endless, args.iterations)
-
-
 def measure(args: Namespace, lr: float) -> CorrectionErrors:
     """Train with CBN and measure on the way."""
     norm = partial(CrossIterationBatchNorm2d, window_size=args.window_size, burn_in=args.burn_in)
     model = build_network(norm).train()
-    optimizer = torch.optim.SGD(model.parameters(), lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     step = args.iterations // args.probes
     probes = range(step, args.iterations + 1, step)
-    data = tqdm(training_batches(args), f'lr {lr:g}', args.iterations, leave=False, disable=None)
-    return measure_correction(model, data, optimizer, loss_function, range(1, args.window_size), probes)
+    batches = endless_batches(args.batch_size, args.iterations)
+    data = tqdm(batches, f'lr {lr:g}', args.iterations, leave=False, disable=None)
+    lags = range(1, args.window_size)
+    return measure_correction(model, data, make_optimizer(model, lr), loss_function, lags, probes)
 
 
 def to_text(runs: Mapping[str, CorrectionErrors]) -> str:

@@ -1,10 +1,10 @@
 """Draw what the statistics of batch norms did along training runs (MABN, Figures 2 to 4).
 
-A RUN is what StatisticsRecorder, StatisticsHook or tools/record_statistics.py wrote. Each layer has a picture
-LAYER.png with the l2 norms of its statistics, and LAYER_errors.png where distances from a reference batch or
-CBN's correction were recorded, and a table of the later half of each run is printed: how much the logarithm
-of a statistic's norm changes from one record to the next, and its mean distance from the reference. Runs are
-drawn in the order given: the small batch first, the regular one over it.
+A RUN is what StatisticsRecorder, StatisticsHook or experiments.record_statistics wrote. Each layer has a
+picture LAYER.png with the l2 norms of its statistics, and LAYER_errors.png where distances from a reference
+batch or CBN's correction were recorded, and a table of the later half of each run is printed: how much the
+logarithm of a statistic's norm changes from one record to the next, and its mean distance from the reference.
+Runs are drawn in the order given: the small batch first, the regular one over it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from pathlib import Path
 from mmdet_cbn.analysis.statistics.file import LayerStatistics, read_statistics
 from mmdet_cbn.analysis.statistics.plot import MOST_RUNS, plot_errors, plot_norms
 from mmdet_cbn.analysis.statistics.summary import table
-from mmdet_cbn.study.summary import to_text
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # experiments is not installed
+
+from experiments.common.tables import text_table
 
 MOST_LAYERS = 6  # that are drawn unless --layers asks for more
 
@@ -111,7 +114,7 @@ def main() -> None:
         for name in chosen:
             for path in draw(runs, name, args.out):
                 print(path)
-            print(to_text(table({label: run[name] for label, run in runs.items()})))
+            print(text_table(table({label: run[name] for label, run in runs.items()})))
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmdet_cbn.analysis.reports.curves import plot_curves
-from mmdet_cbn.analysis.reports.detections import draw_sheet
-from mmdet_cbn.analysis.reports.runs import read_run, read_test_metrics
+from experiments.reports.curves import plot_curves
+from experiments.reports.detections import draw_sheet
+from experiments.reports.runs import read_run, read_test_metrics
 
 
 def main() -> None:

@@ -7,11 +7,14 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mmdet_cbn.analysis.reports.curves import plot_curves
-from mmdet_cbn.analysis.reports.entries import Entry, ReportError, read_entry
-from mmdet_cbn.analysis.reports.tables import label_entries, to_csv, to_markdown
 from mmdet_cbn.launch.explanations import explain_file
 from mmdet_cbn.whole_file import whole_file
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # experiments is not installed
+
+from experiments.reports.curves import plot_curves
+from experiments.reports.entries import Entry, ReportError, read_entry
+from experiments.reports.tables import label_entries, to_csv, to_markdown
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 FORMATS = {'md': to_markdown, 'csv': to_csv}

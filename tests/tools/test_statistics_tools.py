@@ -1,4 +1,4 @@
-"""The command lines of tools/record_statistics.py and tools/plot_statistics.py, in this process."""
+"""The command lines of experiments.record_statistics and tools/plot_statistics.py, in this process."""
 
 import runpy
 import shutil
@@ -18,7 +18,10 @@ ROOT = Path(__file__).parents[2]
 def start(monkeypatch, capsys):
     def run(tool: str, *arguments: object) -> str:
         monkeypatch.setattr(sys, 'argv', [tool, *map(str, arguments)])
-        runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
+        if tool.endswith('.py'):
+            runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
+        else:
+            runpy.run_module(tool, run_name='__main__')
         return capsys.readouterr().out
 
     return run
@@ -48,7 +51,12 @@ def test_record_and_draw(tmp_path, start):
     for method in ('bn', 'cbn', 'mabn'):
         options = ['--batch-size', 4, '--iterations', 12, '--reference', 8, '--interval', 5]
         printed = start(
-            'record_statistics.py', '--method', method, *options, '--out', tmp_path / method / 'run.npz'
+            'experiments.record_statistics',
+            '--method',
+            method,
+            *options,
+            '--out',
+            tmp_path / method / 'run.npz',
         )
         assert 'training loss, later half of the run: ' in printed
     layers = read_statistics(tmp_path / 'cbn/run.npz')
@@ -119,4 +127,4 @@ def test_wrong_runs(tmp_path, fails):
     ],
 )
 def test_wrong_recordings(arguments, words, fails):
-    assert words in fails('record_statistics.py', *arguments)
+    assert words in fails('experiments.record_statistics', *arguments)

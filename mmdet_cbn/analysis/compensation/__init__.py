@@ -2,7 +2,6 @@
 
 Modules:
     correction, correction_plot: its error over the lag, along a training run.
-    fraction_error: what ``derivative_fraction`` changes along a run.
     gradient_ratios, gradient_ratios_plot: how statistics depend on earlier layers' weights (CBN, Figure 6).
     normalized_convolutions: records the convolutions that a batch norm follows.
 """

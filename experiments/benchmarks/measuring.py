@@ -1,0 +1,71 @@
+"""Time and memory of functions that are to be compared."""
+
+import gc
+from collections.abc import Callable, Mapping
+from itertools import accumulate
+from statistics import median
+from timeit import Timer
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.benchmark.utils.timer import timer as synchronizing_clock
+from tqdm import trange
+
+MIN_SECONDS = 0.2
+
+
+def interleave(
+    functions: Mapping[str, Callable[[], object]], rounds: int, title: str
+) -> dict[str, list[float]]:
+    """Time several functions in turn, so that what slows the machine down meets all of them.
+
+    Args:
+        functions: What to time, by name. Each is called several times beforehand by the caller, if it must.
+        rounds: How often each is timed; one time is the mean of as many calls as fill ``MIN_SECONDS``.
+        title: What the progress bar says.
+
+    Returns:
+        Seconds a call for each name and round.
+    """
+    # Not torch's own Timer, which warms up twice for each of our rounds: whole detectors take seconds.
+    timers = {name: Timer(function, timer=synchronizing_clock) for name, function in functions.items()}
+    calls = {name: max(1, round(MIN_SECONDS / timer.timeit(1))) for name, timer in timers.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in trange(rounds, desc=title):
+        for name, timer in timers.items():
+            seconds[name].append(timer.timeit(calls[name]) / calls[name])
+    return seconds
+
+
+def ratio(seconds: Mapping[str, list[float]], name: str, reference: str) -> float:
+    """Return the median over the rounds of the ratio of two times."""
+    return median(a / b for a, b in zip(seconds[name], seconds[reference], strict=True))
+
+
+def peak_memory(function: Callable[[], object], device: torch.device) -> int:
+    """Return the bytes that torch's allocator holds at most during a call, above what it held before.
+
+    Scratch memory inside libraries (oneDNN) is not seen on the CPU.
+    """
+    gc.collect()  # or garbage of earlier calls is freed in this one, and counts as if it were this one's
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        function()
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        function()
+    # The public events leave out allocations inside of operators, hence the profiler's raw ones.
+    events = record.profiler.kineto_results.events()
+    changes = [event.nbytes() for event in events if event.name() == '[memory]']
+    return max(accumulate(changes, initial=0))
+
+
+def kept_bytes(module: nn.Module) -> int:
+    """Return the bytes of all that a module keeps between iterations: parameters, buffers and windows."""
+    windows = [getattr(part, 'window', None) for part in module.modules()]
+    tensors = [*module.parameters(), *module.buffers()]
+    tensors += [value for window in windows if window is not None for value in vars(window).values()]
+    return sum(value.numel() * value.element_size() for value in tensors if isinstance(value, Tensor))

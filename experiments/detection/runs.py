@@ -1,0 +1,161 @@
+"""Training the detectors of the study one at a time, and keeping what each reached in a file."""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+
+from mmdet_cbn.whole_file import whole_file
+
+from ..common import results
+from ..common.results import StudyError
+from ..reports.runs import read_run
+from .plan import DetectionRun, config_text
+
+METRICS = {'box_ap': 'coco/bbox_mAP', 'mask_ap': 'coco/segm_mAP'}
+_PATIENCE = 60  # seconds; torchrun gives its processes 30 to end
+
+
+def result_folder(out: Path) -> Path:
+    """Return where the results of a study lie."""
+    return out / 'results'
+
+
+def read_result(out: Path, run: DetectionRun) -> dict[str, Any] | None:
+    """Read the result of a run.
+
+    Returns:
+        What :func:`measure` returned, with ``settings``, ``seconds`` and ``torch``, or None where the run has
+        not ended.
+
+    Raises:
+        StudyError: The file cannot be read, or holds the result of other settings.
+    """
+    return results.read_result(result_folder(out), run, _check)
+
+
+def _check(result: dict[str, Any]) -> None:
+    if not all(math.isfinite(result[name][-1]) for name in METRICS) or 'diverged' not in result:
+        raise ValueError('numbers are missing')
+
+
+def train_and_write(run: DetectionRun, root: Path, out: Path, lock: TextIO) -> None:
+    """Train and evaluate a detector in a clean folder, and write its result, whole or not at all.
+
+    Args:
+        run: What to train.
+        root: The checkout with the folders ``configs`` and ``tools``.
+        out: The folder of the study, with the data set in ``data``.
+        lock: What :func:`only_study` gave.
+
+    Raises:
+        StudyError: The run failed; the message names its log.
+    """
+    config = out / 'configs' / f'{run.name}.py'
+    with whole_file(config) as partial:
+        partial.write_text(config_text(run, root, (out / 'data').resolve()))
+    work_dir = out / 'runs' / run.name
+    shutil.rmtree(work_dir, ignore_errors=True)
+    work_dir.mkdir(parents=True)
+    log = work_dir / 'output.log'
+    command = ['bash', str(root / 'tools' / 'dist_train.sh'), str(config), str(run.processes)]
+
+    start = time.perf_counter()
+    status = _run_whole([*command, '--work-dir', str(work_dir)], log, lock)
+    seconds = time.perf_counter() - start
+    if status:
+        raise StudyError(f'the run {run.name} failed (exit status {status}); what it said is in {log}')
+    result = measure(work_dir) | {'seconds': round(seconds, 1), 'torch': torch.__version__}
+    results.write_result(result_folder(out), run, result)
+
+
+def measure(work_dir: Path) -> dict[str, Any]:
+    """Read what a finished run reached.
+
+    Returns:
+        ``box_ap`` and ``mask_ap``, one value a validation, from 0 to 1 (0 where nothing was detected), and
+        ``diverged``, the epoch, counted from 1, in which the loss became inf or nan, or None.
+
+    Raises:
+        StudyError: The run was not validated.
+    """
+    try:
+        log = read_run(work_dir)
+    except FileNotFoundError as error:
+        raise StudyError(str(error)) from None
+    if not log.val:
+        raise StudyError(f'the run in {work_dir} ended without a validation; see the output.log there')
+    # MMDetection reports no metric where there are no detections at all.
+    aps = {name: [row.get(metric, 0.0) for row in log.val] for name, metric in METRICS.items()}
+    lost = (int(row['epoch']) for row in log.train if not math.isfinite(row['loss']))
+    return {**aps, 'diverged': next(lost, None)}
+
+
+@contextmanager
+def only_study(out: Path) -> Iterator[TextIO]:
+    """Keep other studies out of a folder.
+
+    The runs hold the lock as well: it outlasts a study that was killed for as long as its last run goes on.
+
+    Yields:
+        An open file, for :func:`train_and_write`.
+
+    Raises:
+        StudyError: A study is at work there.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / '.lock').open('w') as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StudyError(
+                f'a study, or a run that it left behind, is at work in {out}; wait for it, or give another '
+                '--out'
+            ) from None
+        yield lock
+
+
+def _run_whole(command: list[str], log: Path, lock: TextIO) -> int:
+    """Run a command to its end; where the caller is stopped, end it and all that it started."""
+    environment: Mapping[str, str] = {**os.environ, 'PYTHON': sys.executable}
+    with (
+        log.open('w') as stream,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            pass_fds=[lock.fileno()],
+            start_new_session=True,
+        ) as process,
+    ):
+        try:
+            return process.wait()
+        except BaseException:
+            _end(process)
+            raise
+
+
+def _end(process: subprocess.Popen) -> None:
+    """End a process group, torchrun in it, which ends its processes."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(_PATIENCE)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue

@@ -1,0 +1,100 @@
+"""Tables of runs in the papers' layout, ours beside the paper's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..common.tables import csv_table, markdown_table
+from .entries import METRICS, Entry
+
+_SHOWN_CHANGES = 4
+
+
+def label_entries(entries: Sequence[Entry]) -> list[str]:
+    """Name entries by their folders, as briefly as tells them apart.
+
+    Args:
+        entries: The entries of a report.
+
+    Returns:
+        A name for each: that of its folder, or the path of it where two folders bear one name.
+    """
+    names = [entry.work_dir.resolve().name for entry in entries]
+    return [
+        name if names.count(name) == 1 else str(entry.work_dir)
+        for name, entry in zip(names, entries, strict=True)
+    ]
+
+
+def to_markdown(entries: Sequence[Entry]) -> str:
+    """Write a report: a table of where the runs stand, and one of the results.
+
+    Args:
+        entries: What to report, in this order.
+
+    Returns:
+        Markdown text. The second table holds finished and evaluated runs: a line with our numbers,
+        and where the paper has the experiment, its numbers and the difference below. Columns of masks
+        are there if any run has masks.
+    """
+    named = list(zip(label_entries(entries), entries, strict=True))
+    rows = [[label, entry.config, entry.status, entry.where] for label, entry in named]
+    parts = ['## Runs', markdown_table([['run', 'config', 'status', 'where it stands'], *rows])]
+    changes = [f'- {label}: {_list_changes(entry.changed)}' for label, entry in named if entry.changed]
+    if changes:
+        parts += ['Settings other than those of the config:', '\n'.join(changes)]
+
+    final = [(label, entry) for label, entry in named if entry.final]
+    if final:
+        parts += [
+            '## Results',
+            _results(final),
+            'COCO metrics in percent; a dash stands for a number that there is not.',
+        ]
+    return '\n\n'.join(parts) + '\n'
+
+
+def to_csv(entries: Sequence[Entry]) -> str:
+    """Write a report for programs, one line a run.
+
+    Args:
+        entries: What to report, in this order.
+
+    Returns:
+        Lines of comma-separated values below a line of names. Numbers of runs that are not finished
+        are the last ones measured; they have no difference.
+    """
+    sources = ('', ' paper', ' difference')
+    columns = [f'{name}{source}' for name in METRICS.values() for source in sources]
+    rows = [['run', 'config', 'status', 'where', 'changed', *columns]]
+    for label, entry in zip(label_entries(entries), entries, strict=True):
+        lines = (_numbers(entry.ours), _numbers(entry.paper), _numbers(entry.difference, sign='+'))
+        numbers = [line.get(name, '') for name in METRICS.values() for line in lines]
+        changed = '; '.join(entry.changed)
+        rows.append([label, entry.config, entry.status, entry.where, changed, *numbers])
+    return csv_table(rows)
+
+
+def _results(entries: Sequence[tuple[str, Entry]]) -> str:
+    masks = any(name.startswith('mask') for _, entry in entries for name in (*entry.ours, *entry.paper))
+    columns = [name for name in METRICS.values() if masks or name.startswith('box')]
+    rows = [['run', '', *(name if name.endswith(' AP') else name.split(' ')[-1] for name in columns)]]
+    for label, entry in entries:
+        lines = {'ours': _numbers(entry.ours)}
+        if entry.paper:
+            lines['paper'] = _numbers(entry.paper)
+            lines['difference'] = _numbers(entry.difference, sign='+')
+        for source, line in lines.items():
+            rows.append([label, source, *(line.get(name, '-') for name in columns)])
+            label = ''
+    return markdown_table(rows, numbers=range(2, len(rows[0])))
+
+
+def _list_changes(changed: Sequence[str]) -> str:
+    shown = ', '.join(f'`{change}`' for change in changed[:_SHOWN_CHANGES])
+    more = len(changed) - _SHOWN_CHANGES
+    return f'{shown} and {more} more' if more > 0 else shown
+
+
+def _numbers(values: Mapping[str, float], sign: str = '') -> dict[str, str]:
+    return {name: f'{round(value, 1) + 0.0:{sign}.1f}' for name, value in values.items()}

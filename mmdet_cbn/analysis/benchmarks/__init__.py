@@ -1,8 +1,0 @@
-"""Speed and memory of the norms beside BN.
-
-Modules:
-    measuring: times functions in turn, and finds the peak of their memory.
-    layers: convolution + norm + ReLU.
-    model: a detector.
-    tables: writes and draws what was measured.
-"""

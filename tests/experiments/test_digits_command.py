@@ -1,0 +1,87 @@
+"""The study from its command line: stopped, taken up again, and reported."""
+
+import csv
+import json
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from other_processes import alive, wait_until
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(out, *arguments):
+    program = [sys.executable, '-W', 'ignore', '-m', 'experiments.digits', '--out', str(out)]
+    return {'args': [*program, *arguments], 'env': {**os.environ, 'PYTHONPATH': str(ROOT)}}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('stop', ['kill', 'terminate'])
+def test_a_stopped_study_goes_on(tmp_path, stop):
+    """Killed between trials, it leaves whole results and no process; they are not run again."""
+    tiny = ('--quick', '--images', '4', '--seeds', '1', '--workers', '2')
+    folder = tmp_path / 'trials'
+    study = subprocess.Popen(**command(tmp_path, *tiny), stderr=subprocess.DEVNULL)
+    wait_until(lambda: len(list(folder.glob('*.json'))) >= 2 or study.poll() is not None)
+    assert study.poll() is None
+    workers = psutil.Process(study.pid).children()
+    getattr(study, stop)()
+    study.wait(timeout=60)
+    wait_until(lambda: not any(map(alive, workers)), 30)
+
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert 2 <= len(before) < 16
+    for path in before:
+        assert path.suffix == '.json'
+        assert len(json.loads(path.read_text())['accuracy']) == 12
+    if stop == 'kill':
+        return  # the other one shows how it goes on
+
+    run = subprocess.run(**command(tmp_path, *tiny), capture_output=True, text=True, timeout=600)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(list(folder.iterdir())) == 16
+    assert f'{len(before)}/16' in run.stderr  # where the progress bar begins
+
+    with (tmp_path / 'trials.csv').open() as stream:
+        rows = list(csv.DictReader(stream))
+    (mabn,) = (row for row in rows if row['method'] == 'mabn' and row['batch_size'] == '2')
+    cell = f'{100 * float(mabn["accuracy"]):.1f}'
+    assert len(rows) == 16
+    assert re.search(rf'^MABN +{re.escape(cell)} ', run.stdout, re.MULTILINE)
+    assert re.search(rf'\| MABN +\| {re.escape(cell)} +\|', (tmp_path / 'tables.md').read_text())
+    for name in ('batch_size', 'window_size', 'burn_in', 'training_curves'):
+        assert (tmp_path / f'{name}.png').stat().st_size > 10_000
+
+
+def run_here(monkeypatch, *arguments):
+    """Run the study in this process: starting one takes seconds."""
+    monkeypatch.setattr(sys, 'argv', ['digits', *map(str, arguments)])
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        runpy.run_module('experiments.digits', run_name='__main__')
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.mark.parametrize('text', ['0', '-1', 'many'])
+def test_numbers_are_checked(monkeypatch, tmp_path, capsys, text):
+    with pytest.raises(SystemExit):
+        run_here(monkeypatch, '--out', tmp_path, f'--seeds={text}')
+    assert f"argument --seeds: must be an integer >= 1, got '{text}'" in capsys.readouterr().err
+
+
+def test_a_damaged_result_is_one_message(monkeypatch, tmp_path):
+    damaged = tmp_path / 'trials' / 'bn_batch2_images4_seed0.json'
+    damaged.parent.mkdir()
+    damaged.write_text('{')
+    with pytest.raises(SystemExit, match=r'error: .*bn_batch2_images4_seed0\.json does not hold a result'):
+        run_here(monkeypatch, '--out', tmp_path, '--quick', '--images', 4)
+    assert list(tmp_path.iterdir()) == [damaged.parent]
