@@ -1,8 +1,9 @@
 """CBN, Naive CBN, MABN and BRN for MMDetection 3.x and for plain PyTorch.
 
 Importing the package registers the layers and the hook with MMEngine, which is all that a config needs:
-``custom_imports = dict(imports=['mmdet_cbn'])``. Where mmcv is missing, ``mmdet_cbn.layers`` and
-``mmdet_cbn.ops`` still work: they need torch alone.
+``custom_imports = dict(imports=['mmdet_cbn'])``. It also lets configs inherit from those of this package
+(``_base_ = 'mmdet_cbn::cbn/...'``). Where MMDetection is not installed, ``mmdet_cbn.layers`` and
+``mmdet_cbn.ops`` work all the same: they need torch alone.
 """
 
 from importlib.util import find_spec
@@ -12,18 +13,24 @@ from .version import __version__
 
 __all__ = ['__version__']
 
-_missing = [name for name in ('mmengine', 'mmcv', 'mmdet') if find_spec(name) is None]
-if _missing:
-    warn(
-        f'{", ".join(_missing)} not found: the layers of mmdet_cbn work without, their registration does '
-        'not. For MMDetection run "bash tools/setup_env.sh" in a checkout of mmdet-cbn, or install the '
-        'versions of requirements/default.txt (onedl-mmengine, onedl-mmcv, onedl-mmdetection).',
-        stacklevel=2,
-    )
-else:
+_found = {name: find_spec(name) is not None for name in ('mmengine', 'mmcv', 'mmdet')}
+if all(_found.values()):
+    from mmengine.config.utils import MODULE2PACKAGE
+
     from .hooks import CrossIterationHook
     from .paired_conv_module import PairedConvModule
     from .registration import register_all
 
     register_all()
+    # For configs: `mmdet_cbn::` stands for .mim/configs beside this module. By the name of the distribution
+    # MMEngine 0.10.7 would look for it in site-packages, where an editable installation has no files.
+    MODULE2PACKAGE['mmdet_cbn'] = f'{__name__}.registry'
     __all__ += ['CrossIterationHook', 'PairedConvModule']
+elif any(_found.values()):
+    warn(
+        f'{", ".join(name for name, found in _found.items() if not found)} not found: the layers of mmdet_cbn '
+        'work without, their registration does not. For MMDetection run "bash tools/setup_env.sh" in a checkout '
+        'of mmdet-cbn, or install the versions of requirements/default.txt (onedl-mmengine, onedl-mmcv, '
+        'onedl-mmdetection).',
+        stacklevel=2,
+    )
