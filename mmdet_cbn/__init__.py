@@ -2,8 +2,8 @@
 
 Importing the package registers the layers and the hook with MMEngine, which is all that a config needs:
 ``custom_imports = dict(imports=['mmdet_cbn'])``. It also lets configs inherit from those of this package
-(``_base_ = 'mmdet_cbn::cbn/...'``). Where MMDetection is not installed, ``mmdet_cbn.layers`` and
-``mmdet_cbn.ops`` work all the same: they need torch alone.
+(``_base_ = 'mmdet_cbn::cbn/...'``). Without MMDetection ``mmdet_cbn.layers`` and ``mmdet_cbn.ops`` work all
+the same: they need torch alone.
 """
 
 from importlib.util import find_spec
@@ -13,8 +13,10 @@ from .version import __version__
 
 __all__ = ['__version__']
 
-_found = {name: find_spec(name) is not None for name in ('mmengine', 'mmcv', 'mmdet')}
-if all(_found.values()):
+_NEEDED = ('mmengine', 'mmcv', 'mmdet')
+_missing = [name for name in _NEEDED if find_spec(name) is None]
+
+if not _missing:
     from mmengine.config.utils import MODULE2PACKAGE
 
     from .hooks import CrossIterationHook
@@ -26,11 +28,10 @@ if all(_found.values()):
     # MMEngine 0.10.7 would look for it in site-packages, where an editable installation has no files.
     MODULE2PACKAGE['mmdet_cbn'] = f'{__name__}.registry'
     __all__ += ['CrossIterationHook', 'PairedConvModule']
-elif any(_found.values()):
+elif len(_missing) < len(_NEEDED):  # with none of them, this is plain PyTorch
     warn(
-        f'{", ".join(name for name, found in _found.items() if not found)} not found: the layers of mmdet_cbn '
-        'work without, their registration does not. For MMDetection run "bash tools/setup_env.sh" in a checkout '
-        'of mmdet-cbn, or install the versions of requirements/default.txt (onedl-mmengine, onedl-mmcv, '
-        'onedl-mmdetection).',
+        f'{", ".join(_missing)} not found: the layers of mmdet_cbn work without, their registration does '
+        'not. For MMDetection run "bash tools/setup_env.sh" in a checkout of mmdet-cbn, or install the '
+        'versions of requirements/default.txt (onedl-mmengine, onedl-mmcv, onedl-mmdetection).',
         stacklevel=2,
     )

@@ -1,8 +1,8 @@
 """The scope ``mmdet_cbn``: registries that find what MMDetection's find.
 
-MMEngine marks what a config inherits from ``mmdet_cbn::...`` with the scope ``mmdet_cbn``, imports this module when it
-builds such a part, and looks for the scope in its registry tree. Nothing is registered here: the layers and
-the hook are in MMEngine's root registries (see ``registration.py``), all else is MMDetection's.
+MMEngine marks what a config inherits from ``mmdet_cbn::...`` with the scope ``mmdet_cbn``. To build such a
+part, it imports this module and looks for the scope in its tree of registries. Nothing is registered here:
+the layers and the hook are in MMEngine's root registries (``registration.py``), all else is MMDetection's.
 """
 
 from mmdet import registry as mmdet_registry
