@@ -201,8 +201,9 @@ def test_configs_elsewhere_inherit_from_those_of_the_package(
     import mmdet_cbn
     from mmengine.config import Config
     from mmengine.logging import MMLogger
-    from mmengine.registry import HOOKS, MODELS, PARAM_SCHEDULERS, TRANSFORMS, init_default_scope
+    from mmengine.registry import HOOKS, PARAM_SCHEDULERS, TRANSFORMS, init_default_scope
     from torch.optim import SGD
+    from mmdet_cbn.launch.model import check_model
 
     log = io.StringIO()
     handler = logging.StreamHandler(log)
@@ -216,7 +217,7 @@ def test_configs_elsewhere_inherit_from_those_of_the_package(
 
     shapes = Config.fromfile('shapes.py')
     init_default_scope('mmdet')
-    model = MODELS.build(shapes.model)
+    model = check_model(shapes, training=True)  # builds it, as tools/train.py does, and the hook
     arguments = dict(optimizer=SGD(model.parameters()), epoch_length=9)
     for scheduler in shapes.param_scheduler:
         PARAM_SCHEDULERS.build(scheduler, default_args=arguments)
