@@ -1,3 +1,3 @@
-"""The version of the package: one line that setup.py reads without importing torch."""
+"""The version of the package: one line that pyproject.toml reads without importing torch."""
 
 __version__ = '0.1.0'

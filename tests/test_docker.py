@@ -75,7 +75,7 @@ def test_set_up_finds_what_it_reads(image):
     assert 'setup_env.sh: the default line needs Python' in result.stderr
     assert result.stderr.count('\n') == 1
     script = (folder / 'tools/setup_env.sh').read_text()
-    for path in re.findall(r'(?:requirements|tools)[\w/.]*\.(?:txt|sh)|setup\.py', script):
+    for path in re.findall(r'(?:requirements|tools)[\w/.]*\.(?:txt|sh)|pyproject\.toml|setup\.py', script):
         assert (folder / path).exists(), path
     for command in (['setup.py', '--version'], ['-c', 'import mmdet_cbn; print(mmdet_cbn.__file__)']):
         result = subprocess.run(
@@ -102,7 +102,8 @@ def test_all_else_is_copied_but_environments_and_data(instructions):
     assert ('COPY', '. .') in instructions
     ignored = (DOCKER / 'Dockerfile.dockerignore').read_text().split()
     assert {'.git', '.venv*', 'data', 'work_dirs'} <= set(ignored)
-    needed = ['mmdet_cbn', 'configs', 'tools', 'tests', 'requirements', 'requirements.txt', 'setup.py']
+    needed = ['mmdet_cbn', 'configs', 'tools', 'tests', 'requirements', 'requirements.txt', 'pyproject.toml']
+    needed += ['setup.py']
     assert not {*needed} & {*ignored}
 
 

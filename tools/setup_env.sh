@@ -10,11 +10,11 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 PINS=$ROOT/requirements/$STACK.txt
 STAMP=$VENV/mmdet-cbn.stamp
 MMCV=$(grep -E '^(onedl-)?mmcv==' "$PINS")
+REQUIREMENTS=(requirements.txt requirements/mmdet.txt requirements/experiments.txt requirements/tests.txt)
 
 # The checkout's place counts: an editable installation points to it.
 fingerprint() {
-    (echo "$ROOT" && cat "$PINS" requirements.txt requirements/tests.txt setup.py tools/setup_env.sh) |
-        sha256sum
+    (echo "$ROOT" && cat "$PINS" "${REQUIREMENTS[@]}" pyproject.toml setup.py tools/setup_env.sh) | sha256sum
 }
 
 installed() { # installed NAME==VERSION: whether the environment holds it
@@ -134,7 +134,7 @@ fi
 # Only mmcv: its build needs the torch of this environment, that of other packages a newer setuptools.
 MMCV_WITH_OPS=1 pip_install --no-build-isolation --no-deps "$MMCV"
 echo '== mmdet, test tools and mmdet_cbn'
-pip_install --requirement "$PINS" --requirement requirements.txt --requirement requirements/tests.txt
+pip_install --requirement "$PINS" "${REQUIREMENTS[@]/#/--requirement=}"
 # mmcv asks for opencv-python, which needs libGL; the headless build of the same files does not.
 pip_install --force-reinstall --no-deps opencv-python-headless
 pip_install --no-build-isolation --no-deps --editable .

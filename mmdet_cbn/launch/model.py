@@ -134,7 +134,7 @@ def _check_pairs(cfg: Config, model: nn.Module) -> None:
     try:
         for hook in ours:
             CrossIterationHook(
-                **{key: value for key, value in hook.items() if key not in ('type', 'priority')}
+                **{key: value for key, value in hook.items() if key not in ('type', 'priority', '_scope_')}
             )
     except (TypeError, ValueError) as error:
         raise LaunchError(f'custom_hooks: CrossIterationHook: {error}; correct it in the config') from None

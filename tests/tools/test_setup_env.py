@@ -22,7 +22,7 @@ def checkout(tmp_path):
     root = tmp_path / 'checkout'
     for name in ('tools', 'requirements', 'mmdet_cbn'):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns('__pycache__'))
-    for name in ('requirements.txt', 'setup.py'):
+    for name in ('requirements.txt', 'pyproject.toml', 'setup.py'):
         shutil.copy(ROOT / name, root)
     return root
 
@@ -165,7 +165,8 @@ def test_complete_environment_is_left_alone(checkout, machine):
     venv = checkout / '.venv'
     (venv / 'bin').mkdir(parents=True)
     (venv / 'bin/python').symlink_to(machine / 'python3.11')
-    read = 'cat requirements/default.txt requirements.txt requirements/tests.txt setup.py tools/setup_env.sh'
+    read = 'cat requirements/default.txt requirements.txt requirements/{mmdet,experiments,tests}.txt'
+    read += ' pyproject.toml setup.py tools/setup_env.sh'
     stamp = subprocess.run(
         ['bash', '-c', f'(pwd && {read}) | sha256sum'], cwd=checkout, capture_output=True, text=True
     ).stdout

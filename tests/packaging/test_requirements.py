@@ -1,0 +1,41 @@
+"""The lists of requirements against what the code imports."""
+
+import ast
+import re
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+# Two distributions offer each of these, so no list may choose one.
+CHOSEN_BY_THE_USER = {'mmengine', 'mmcv', 'mmdet', 'cv2'}
+OURS = {'mmdet_cbn', 'experiments'}
+
+
+def imported_distributions(*folders: str) -> set[str]:
+    """Return the distributions, not those of the user's choice, that the code of folders imports anywhere."""
+    modules = set()
+    for path in (path for folder in folders for path in (ROOT / folder).rglob('*.py')):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name.partition('.')[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                modules.add(node.module.partition('.')[0])
+    modules -= {*sys.stdlib_module_names} | CHOSEN_BY_THE_USER | OURS
+    return {packages_distributions()[module][0].lower() for module in modules}
+
+
+def listed(name: str) -> set[str]:
+    lines = (ROOT / name).read_text().splitlines()
+    return {re.match(r'[\w-]+', line).group().lower() for line in lines if line and not line.startswith('#')}
+
+
+def test_package_imports_torch_and_the_extra_for_mmdetection():
+    assert listed('requirements.txt') == {'torch'}
+    assert imported_distributions('mmdet_cbn') == {'torch'} | listed('requirements/mmdet.txt')
+
+
+def test_experiments_and_tools_import_what_their_extra_adds():
+    """And no more than that: what the package itself needs stands in its own lists."""
+    both = listed('requirements.txt') | listed('requirements/mmdet.txt')
+    assert imported_distributions('experiments', 'tools') - both == listed('requirements/experiments.txt')
