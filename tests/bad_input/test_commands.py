@@ -23,7 +23,7 @@ from torchvision.models import resnet50
 
 from mmdet_cbn.data.shapes import generate
 
-TINY = ROOT / 'tests/tools/tiny_mask_rcnn.py'
+TINY = ROOT / 'tests/helpers/tiny_mask_rcnn.py'
 TRAIN, TEST = 'tools/train.py', 'tools/test.py'
 TRAINING = 'shapes/annotations/instances_train2017.json'
 IMAGE = 'shapes/train2017/000000000001.jpg'
