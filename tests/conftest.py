@@ -9,6 +9,7 @@ from hypothesis import settings
 settings.register_profile('suite', deadline=None, derandomize=True, max_examples=60)
 settings.register_profile('search', deadline=None, max_examples=2000)
 settings.load_profile('suite')
+pytest.register_assert_rewrite('tests.helpers')
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

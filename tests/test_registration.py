@@ -21,13 +21,10 @@ import mmdet_cbn
 from mmdet_cbn import layers
 from mmdet_cbn.hooks import CrossIterationHook
 from mmdet_cbn.layers import effective_weight, pair_conv_norm
+from tests.helpers.norms import NORMS
 
-NORMS = {
-    'CBN': layers.CrossIterationBatchNorm2d,
-    'NaiveCBN': layers.NaiveCrossIterationBatchNorm2d,
-    'MABN': layers.MovingAverageBatchNorm2d,
-    'BRN': layers.BatchRenorm2d,
-}
+LAYERS = {norm.type: norm.layer for norm in NORMS.values()}
+
 ARGUMENTS = {
     'CBN': {'window_size': 7, 'burn_in': 5},
     'NaiveCBN': {'window_size': 7, 'burn_in': 5},
@@ -38,7 +35,7 @@ ARGUMENTS = {
 
 @pytest.mark.parametrize('registry', [ROOT_MODELS, MODELS], ids=['mmengine', 'mmdet'])
 def test_names_resolve(registry):
-    for name, layer in NORMS.items():
+    for name, layer in LAYERS.items():
         assert registry.get(name) is layer
     assert registry.get('CenConv2d') is layers.CenteredConv2d
     assert registry.get('PairedConvModule') is mmdet_cbn.PairedConvModule
@@ -50,19 +47,19 @@ def test_hook_resolves(registry):
 
 
 @pytest.mark.parametrize('scope', ['mmengine', 'mmdet'])
-@pytest.mark.parametrize('name', NORMS)
+@pytest.mark.parametrize('name', LAYERS)
 def test_norm_is_built_and_named_as_bn(name, scope):
     with DefaultScope.overwrite_default_scope(scope):
         key, norm = build_norm_layer({'type': name, 'requires_grad': False, **ARGUMENTS[name]}, 6, postfix=2)
     assert key == 'bn2'
-    assert type(norm) is NORMS[name]
+    assert type(norm) is LAYERS[name]
     assert norm.num_features == 6
     assert norm.eps == 1e-5
     assert {argument: getattr(norm, argument) for argument in ARGUMENTS[name]} == ARGUMENTS[name]
     assert not any(parameter.requires_grad for parameter in norm.parameters())
 
 
-@pytest.mark.parametrize('name', NORMS)
+@pytest.mark.parametrize('name', LAYERS)
 def test_misspelt_argument_of_a_norm_cfg_is_named(name):
     with pytest.raises(TypeError, match="unexpected keyword argument 'windowsize'"):
         build_norm_layer({'type': name, 'windowsize': 3}, 6)

@@ -10,7 +10,7 @@ import pytest
 from tests.helpers.forked import ROOT, Result, run
 from tests.helpers.wrong_input import Case
 
-TINY = ROOT / 'tests/tools/tiny_mask_rcnn.py'
+TINY = ROOT / 'tests/helpers/tiny_mask_rcnn.py'
 
 
 @pytest.fixture(scope='session')

@@ -15,10 +15,11 @@ pytest.importorskip('mmdet')
 from mmcv.ops import RoIAlign
 from mmdet.structures import DetDataSample
 from mmengine.runner import load_checkpoint
-from released import META, as_released, build, save_as_released
 
 from mmdet_cbn.checkpoints import CATALOGUE, CheckpointError, convert_checkpoint
 from mmdet_cbn.checkpoints.convert import convert_detector
+from tests.helpers.released import META, as_released, build, save_as_released
+from tests.helpers.snapshot import assert_same
 
 MASK_GN = CATALOGUE['mask-rcnn_r50_fpn_4conv1fc_gn'].config
 
@@ -52,14 +53,8 @@ def loaded(converted) -> nn.Module:
     return fresh
 
 
-def assert_same_tensors(ours: dict, theirs: dict) -> None:
-    assert ours.keys() == theirs.keys()
-    for key, tensor in theirs.items():
-        assert torch.equal(ours[key], tensor), key
-
-
 def test_every_tensor_comes_back(model, loaded):
-    assert_same_tensors(loaded.state_dict(), model.state_dict())
+    assert_same(loaded.state_dict(), model.state_dict())
 
 
 def test_bbox_head_gives_the_old_outputs(loaded, old):
@@ -108,14 +103,14 @@ def test_every_released_model_loads_strictly(name):
     converted = convert_detector(old)
     assert converted.keys() == {k for k in fresh.state_dict() if not k.endswith('.iterations')}
     fresh.load_state_dict(converted, strict=True)
-    assert_same_tensors(fresh.state_dict(), model.state_dict())
+    assert_same(fresh.state_dict(), model.state_dict())
 
 
 def test_module_prefix(model, old, converted, tmp_path):
     source = save_as_released(as_released(model, prefix='module.'), tmp_path / 'old.pth')
     convert_checkpoint(source, tmp_path / 'new.pth')
     expected = torch.load(converted, weights_only=True)['state_dict']
-    assert_same_tensors(torch.load(tmp_path / 'new.pth', weights_only=True)['state_dict'], expected)
+    assert_same(torch.load(tmp_path / 'new.pth', weights_only=True)['state_dict'], expected)
 
 
 def refuse(state_dict: dict, tmp_path: Path) -> str:

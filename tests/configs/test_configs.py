@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from expected import ROWS, Norm, Row
 from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
@@ -19,6 +18,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet_cbn import layers
+from tests.configs.expected import ROWS, Norm, Row
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 FOLDERS = ('baselines', 'cbn', 'mabn')

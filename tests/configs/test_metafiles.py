@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from expected import ROWS
 from mmengine.fileio import load
+
+from tests.configs.expected import ROWS
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ('baselines', 'cbn', 'mabn')

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from other_processes import alive, wait_until
+
+from tests.helpers.other_processes import alive, wait_until
 
 pytest.importorskip('mmdet')
 

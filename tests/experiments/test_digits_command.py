@@ -12,7 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from other_processes import alive, wait_until
+
+from tests.helpers.other_processes import alive, wait_until
 
 ROOT = Path(__file__).parents[2]
 

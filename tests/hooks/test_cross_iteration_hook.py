@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 import torch
 from mmdet.testing import demo_mm_inputs
-from mmengine.config import ConfigDict
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
-from noise_images import write_images
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader
 
 from mmdet_cbn.hooks import CrossIterationHook
 from mmdet_cbn.hooks.cross_iteration_hook import _epoch_length
 from mmdet_cbn.layers import CrossIterationBatchNorm2d, NaiveCrossIterationBatchNorm2d
+from tests.helpers import training
+from tests.helpers.detectors import fcos
+from tests.helpers.noise_images import write_images
 
 EPOCH = 3  # iterations: 6 images in batches of 2
 LEVELS = 5  # the head runs once for each
@@ -38,70 +39,9 @@ def coco(tmp_path_factory) -> Path:
     return root
 
 
-def detector(norm_cfg: dict = CBN, neck_norm_cfg: dict | None = None) -> ConfigDict:
+def detector(norm_cfg: dict = CBN, neck_norm_cfg: dict | None = None) -> dict:
     """An FCOS whose head norms run once a level; naive layers in the neck, which need no pairing."""
-    neck_norm_cfg = neck_norm_cfg or {'type': 'NaiveCBN', 'window_size': 4}
-    return ConfigDict(
-        {
-            'type': 'FCOS',
-            'data_preprocessor': {'type': 'DetDataPreprocessor', 'mean': [90] * 3, 'std': [60] * 3},
-            'backbone': {
-                'type': 'ResNet',
-                'depth': 18,
-                'base_channels': 8,
-                'stem_channels': 8,
-                'norm_cfg': norm_cfg,
-                'norm_eval': False,
-            },
-            'neck': {
-                'type': 'FPN',
-                'in_channels': [8, 16, 32, 64],
-                'out_channels': 8,
-                'num_outs': LEVELS,
-                'norm_cfg': neck_norm_cfg,
-            },
-            'bbox_head': {
-                'type': 'FCOSHead',
-                'num_classes': 2,
-                'in_channels': 8,
-                'feat_channels': 8,
-                'stacked_convs': 1,
-                'strides': [4, 8, 16, 32, 64],
-                'norm_cfg': norm_cfg,
-            },
-            'test_cfg': {
-                'nms_pre': 50,
-                'score_thr': 0.0,
-                'nms': {'type': 'nms', 'iou_threshold': 0.5},
-                'max_per_img': 5,
-            },
-        }
-    )
-
-
-def loader(coco: Path, batch_size: int, **extra: object) -> dict:
-    pipeline = [
-        {'type': 'LoadImageFromFile'},
-        {'type': 'Resize', 'scale': (64, 64)},  # for the scale_factor, by which predictions are scaled back
-        {'type': 'LoadAnnotations', 'with_bbox': True},
-        {
-            'type': 'PackDetInputs',
-            'meta_keys': ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
-        },
-    ]
-    return {
-        'batch_size': batch_size,
-        'num_workers': 0,
-        'sampler': {'type': 'DefaultSampler', 'shuffle': False},
-        'dataset': {
-            'type': 'CocoDataset',
-            'ann_file': str(coco / 'annotations.json'),
-            'data_prefix': {'img': str(coco)},
-            'metainfo': {'classes': ('first', 'second')},
-            'pipeline': pipeline,
-        },
-        **extra,
-    }
+    return fcos(norm_cfg, neck_norm_cfg or {'type': 'NaiveCBN', 'window_size': 4})
 
 
 def make_runner(
@@ -112,32 +52,20 @@ def make_runner(
     epochs: int = 1,
     batch_size: int = 2,
     batch_sampler: dict | None = None,
-    optim_wrapper: dict | None = None,
     evaluate: bool = False,
-    **kwargs: object,
+    **settings: object,
 ) -> Runner:
     if evaluate:
-        kwargs |= {
-            'val_dataloader': loader(coco, 2),
+        settings |= {
+            'val_dataloader': training.loader(coco),
             'val_cfg': {},
             'val_evaluator': {'type': 'CocoMetric', 'ann_file': str(coco / 'annotations.json')},
         }
-    return Runner(
-        model=model or detector(),
-        work_dir=str(work_dir),
-        train_dataloader=loader(coco, batch_size, batch_sampler=batch_sampler),
-        train_cfg={'by_epoch': True, 'max_epochs': epochs},
-        optim_wrapper=optim_wrapper or {'optimizer': {'type': 'SGD', 'lr': 0.05}},
-        default_hooks={
-            'logger': {'type': 'LoggerHook', 'interval': 1},
-            'checkpoint': {'type': 'CheckpointHook', 'interval': 1},
-        },
-        custom_hooks=list(hooks),
-        default_scope='mmdet',
-        experiment_name=work_dir.name,
-        log_level='WARNING',
-        randomness={'seed': 0},
-        **kwargs,
+    batches = training.loader(coco, batch_size, batch_sampler=batch_sampler)
+    each = {name: {'type': f'{name.title()}Hook', 'interval': 1} for name in ('logger', 'checkpoint')}
+    model = model or detector()
+    return training.make_runner(
+        work_dir, model, batches, *hooks, epochs=epochs, default_hooks=each, **settings
     )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mmdet_cbn.analysis.statistics.file import read_statistics
 from mmdet_cbn.hooks import CrossIterationHook, StatisticsHook, statistics_hook
 from mmdet_cbn.layers import CrossIterationBatchNorm2d
+from tests.helpers import training
 
 EPOCH = 3  # iterations
 
@@ -43,27 +44,18 @@ class Look(Hook):
         self.calls.append(layer.records['call'].tolist())
 
 
-def make_runner(work_dir: Path, *hooks: Hook | dict, by_epoch: bool = True, **kwargs: object) -> Runner:
-    length = {'by_epoch': True, 'max_epochs': 2} if by_epoch else {'by_epoch': False, 'max_iters': 2 * EPOCH}
-    return Runner(
-        model=SmallModel(),
-        work_dir=str(work_dir),
-        train_dataloader={
-            'batch_size': 2,
-            'num_workers': 0,
-            'sampler': {'type': 'DefaultSampler' if by_epoch else 'InfiniteSampler', 'shuffle': False},
-            'dataset': torch.rand(2 * EPOCH, 1, 8, 8),
-            'collate_fn': lambda images: {'images': torch.stack(images)},
-        },
-        train_cfg=length,
-        optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.1}},
-        default_hooks={'checkpoint': {'type': 'CheckpointHook', 'interval': -1}},
-        custom_hooks=[CrossIterationHook(), *hooks],
-        default_scope='mmengine',
-        experiment_name=work_dir.name,
-        log_level='WARNING',
-        **kwargs,
-    )
+def make_runner(work_dir: Path, *hooks: Hook | dict, by_epoch: bool = True) -> Runner:
+    batches = {
+        'batch_size': 2,
+        'num_workers': 0,
+        'sampler': {'type': 'DefaultSampler' if by_epoch else 'InfiniteSampler', 'shuffle': False},
+        'dataset': torch.rand(2 * EPOCH, 1, 8, 8),
+        'collate_fn': lambda images: {'images': torch.stack(images)},
+    }
+    length = {'epochs': 2} if by_epoch else {'iterations': 2 * EPOCH}
+    seldom = {'checkpoint': {'type': 'CheckpointHook', 'interval': -1}}
+    hooks = (CrossIterationHook(), *hooks)
+    return training.make_runner(work_dir, SmallModel(), batches, *hooks, **length, default_hooks=seldom)
 
 
 def hooks_in(model: nn.Module) -> list[tuple[int, int]]:

@@ -4,10 +4,10 @@ from copy import deepcopy
 
 import pytest
 import torch
-from literal_cbn import LiteralCBN
 from torch import nn
 
 from mmdet_cbn.layers import CrossIterationBatchNorm2d, NaiveCrossIterationBatchNorm2d, pair_conv_norm
+from tests.helpers.literal_cbn import LiteralCBN
 
 CLOSE = {'rtol': 1e-9, 'atol': 1e-9}
 GEOMETRIES = {

@@ -5,7 +5,6 @@ import re
 
 import pytest
 import torch
-from test_special_inputs import LAYERS, assert_same, every_layer, make_block, memory, train
 
 from mmdet_cbn.layers import (
     CrossIterationBatchNorm2d,
@@ -13,6 +12,8 @@ from mmdet_cbn.layers import (
     NaiveCrossIterationBatchNorm2d,
 )
 from mmdet_cbn.layers.local_state import load_local_state, local_state
+from tests.helpers.blocks import LAYERS, every_layer, make_block, train
+from tests.helpers.snapshot import assert_same, memory
 
 
 def through_a_file(state: dict) -> dict:

@@ -6,7 +6,6 @@ from copy import deepcopy
 
 import pytest
 import torch
-from test_special_inputs import LAYERS, assert_same, every_layer, make_block, memory, train
 from torch import nn
 
 from mmdet_cbn.layers import (
@@ -14,6 +13,8 @@ from mmdet_cbn.layers import (
     MovingAverageBatchNorm2d,
     NaiveCrossIterationBatchNorm2d,
 )
+from tests.helpers.blocks import LAYERS, every_layer, make_block, train
+from tests.helpers.snapshot import assert_same, memory
 
 
 def saved(module: nn.Module) -> nn.Module:

@@ -5,55 +5,9 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from mmdet_cbn.layers import (
-    BatchRenorm2d,
-    CrossIterationBatchNorm2d,
-    MovingAverageBatchNorm2d,
-    NaiveCrossIterationBatchNorm2d,
-    pair_conv_norm,
-)
-
-LAYERS = {
-    'CBN': lambda: CrossIterationBatchNorm2d(6, window_size=3),
-    'NaiveCBN': lambda: NaiveCrossIterationBatchNorm2d(6, window_size=3),
-    'MABN': lambda: MovingAverageBatchNorm2d(6, buffer_size=3, warmup_iters=2),
-    'BRN': lambda: BatchRenorm2d(6, warmup_iters=3),
-}
-every_layer = pytest.mark.parametrize('make', LAYERS.values(), ids=LAYERS)
-
-
-def make_block(make, **conv) -> nn.Sequential:
-    block = nn.Sequential(nn.Conv2d(4, 6, **{'kernel_size': 3, 'padding': 1, 'bias': False, **conv}), make())
-    pair_conv_norm(block)
-    return block
-
-
-def train(block: nn.Module, steps: int, lr: float = 1e-3) -> None:
-    optimizer = torch.optim.SGD(block.parameters(), lr)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        x = torch.randn(2, 4, 7, 8, dtype=block[0].weight.dtype)
-        block(x).pow(2).sum().backward()
-        optimizer.step()
-
-
-def memory(norm: nn.Module) -> dict[str, torch.Tensor]:
-    """Everything that the layer remembers, the window as a list of its entries."""
-    state = {name: buffer.clone() for name, buffer in norm.named_buffers()}
-    window = getattr(norm, 'window', None)
-    if window is not None:
-        state['fill'] = window.fill.clone()
-        for name in ('mean', 'var', 'mean_derivative', 'variance_derivative'):
-            rows = getattr(window, name)
-            if rows is not None:
-                state[name] = rows.movedim(1, 0)[window.valid()].clone()
-    return state
-
-
-def assert_same(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor], but: tuple = ()) -> None:
-    assert before.keys() == after.keys()
-    for name in before.keys() - set(but):
-        assert torch.equal(before[name], after[name]), name
+from mmdet_cbn.layers import CrossIterationBatchNorm2d, pair_conv_norm
+from tests.helpers.blocks import LAYERS, every_layer, make_block, train
+from tests.helpers.snapshot import assert_same, memory
 
 
 @every_layer
@@ -128,7 +82,7 @@ def test_training_forward_without_grad_uses_the_window_and_does_not_add(name):
     assert torch.equal(first, with_grad)
     batch_only = nn.BatchNorm2d(6)(block[0](x))
     assert (first - batch_only).abs().max() > 1e-3
-    assert not torch.equal(before['mean'], memory(block[1])['mean'])
+    assert not torch.equal(before['window.measured'], memory(block[1])['window.measured'])
 
 
 @pytest.mark.parametrize('name', ['MABN', 'BRN'])

@@ -4,28 +4,16 @@ import pytest
 import torch
 from torch import nn
 
-from mmdet_cbn.layers import (
-    BatchRenorm2d,
-    CenteredConv2d,
-    CrossIterationBatchNorm2d,
-    MovingAverageBatchNorm2d,
-    NaiveCrossIterationBatchNorm2d,
-    pair_conv_norm,
-)
-
-NORMS = {
-    'CBN': lambda: CrossIterationBatchNorm2d(3, window_size=3),
-    'NaiveCBN': lambda: NaiveCrossIterationBatchNorm2d(3, window_size=3),
-    'BRN': lambda: BatchRenorm2d(3, warmup_iters=2),
-    'MABN': lambda: MovingAverageBatchNorm2d(3, buffer_size=2, warmup_iters=0, r_max=1.1),
-}
+from mmdet_cbn.layers import CenteredConv2d, MovingAverageBatchNorm2d, pair_conv_norm
+from tests.helpers.norms import NORMS, every_norm
 
 
-@pytest.mark.parametrize('name', NORMS)
+@every_norm
 def test_they_make_the_output(name):
-    norm = NORMS[name]()
+    norm = NORMS[name](3)
     if name == 'MABN':
         norm.iterations.fill_(1000)  # from where on it renormalizes
+        norm.r_max = 1.1
     block = nn.Sequential(CenteredConv2d(2, 3, 3), norm, nn.ReLU(inplace=True)).double()
     pair_conv_norm(block)
     nn.init.normal_(norm.weight)
@@ -57,10 +45,10 @@ def test_psi_in_use_is_what_the_gradient_was_made_with():
         torch.testing.assert_close(x.grad, (grad - x / std * used['psi']) / std, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize('name', NORMS)
+@every_norm
 @pytest.mark.parametrize('other', ['its evaluation', 'another layer', 'no layer'])
 def test_other_outputs_have_none(name, other):
-    block, another = (nn.Sequential(CenteredConv2d(2, 3, 3), NORMS[name]()) for _ in range(2))
+    block, another = (nn.Sequential(CenteredConv2d(2, 3, 3), NORMS[name](3)) for _ in range(2))
     for each in (block, another):
         pair_conv_norm(each)
     x = torch.randn(2, 2, 5, 5)

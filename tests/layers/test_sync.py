@@ -1,32 +1,27 @@
 """sync=True: several processes compute what one process computes on the joined batch."""
 
-import os
-import socket
-import tempfile
-from pathlib import Path
+from functools import partial
 
 import pytest
 import torch
-from torch import distributed, multiprocessing, nn
+from torch import distributed, nn
 
-from mmdet_cbn.layers import CrossIterationBatchNorm2d, NaiveCrossIterationBatchNorm2d, pair_conv_norm
+from mmdet_cbn.layers import NaiveCrossIterationBatchNorm2d, pair_conv_norm
+from tests.helpers import processes
+from tests.helpers.norms import NORMS
 
 STEPS = 6
-# Forks of this process would inherit the locks of its OpenMP threads, but not the threads.
-multiprocessing.set_forkserver_preload(['torch', 'mmdet_cbn.layers'])
 # Images of each process in each step: unequal, empty in some, empty in all.
 SIZES = {
     2: [(2, 2), (1, 3), (3, 0), (0, 2), (0, 0), (1, 1)],
     3: [(1, 2, 1), (0, 2, 3), (2, 0, 0), (0, 0, 0), (0, 0, 2), (2, 1, 1)],
 }
 LAYERS = {
-    'CBN': lambda **kw: CrossIterationBatchNorm2d(6, window_size=3, burn_in=1, **kw),
-    'CBN with window_gradient': lambda **kw: CrossIterationBatchNorm2d(
-        6, window_size=3, window_gradient=True, **kw
-    ),
-    'CBN without affine': lambda **kw: CrossIterationBatchNorm2d(6, window_size=3, affine=False, **kw),
-    'CBN, k = 1': lambda **kw: CrossIterationBatchNorm2d(6, window_size=1, **kw),
-    'NaiveCBN': lambda **kw: NaiveCrossIterationBatchNorm2d(6, window_size=3, **kw),
+    'CBN': partial(NORMS['CBN'], burn_in=1),
+    'CBN with window_gradient': NORMS['CBN with window_gradient'],
+    'CBN without affine': partial(NORMS['CBN'], affine=False),
+    'CBN, k = 1': partial(NORMS['CBN'], window_size=1),
+    'NaiveCBN': NORMS['NaiveCBN'],
 }
 
 
@@ -34,10 +29,10 @@ def make_model(name, dtype, **arguments):
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2, dtype=dtype),
-        LAYERS[name](dtype=dtype, **arguments),
+        LAYERS[name](6, dtype=dtype, **arguments),
         nn.SiLU(),
         nn.Conv2d(6, 6, 1, bias=False, dtype=dtype),
-        LAYERS[name](dtype=dtype, **arguments),
+        LAYERS[name](6, dtype=dtype, **arguments),
     )
     pair_conv_norm(model)
     return model
@@ -76,41 +71,23 @@ def run(name, dtype, sizes, rank=None):
     return record
 
 
-def worker(rank, name, dtype, sizes, folder, port):
-    torch.set_num_threads(1)
-    # Not over a file: torch 2.1 sometimes waits for one that the first process to end has removed.
-    address = f'tcp://127.0.0.1:{port}'
-    distributed.init_process_group('gloo', address, rank=rank, world_size=len(sizes[0]))
-    torch.save(run(name, dtype, sizes, rank), f'{folder}/{rank}.pt')
-    distributed.barrier()
-    # destroy_process_group may wait for Gloo's thread with the GIL held, which that needs to free a tensor.
-    os._exit(0)
+def worker(rank, name, dtype, sizes, folder):
+    torch.save(run(name, dtype, sizes, rank), folder / f'{rank}.pt')
 
 
-def single_value(rank, folder, port):
-    distributed.init_process_group('gloo', f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
+def single_value(rank, folder):
     norm = NaiveCrossIterationBatchNorm2d(3, sync=True)
     out = norm(torch.full((1 - rank, 3, 1, 1), 5.0))  # nothing in process 1
-    torch.save((out.detach(), norm.running_mean, norm.running_var), f'{folder}/{rank}.pt')
-    distributed.barrier()
-    os._exit(0)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
+    torch.save((out.detach(), norm.running_mean, norm.running_var), folder / f'{rank}.pt')
 
 
 @pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float64, 1e-10), (torch.float32, 1e-6)])
 @pytest.mark.parametrize('name', LAYERS)
-@pytest.mark.parametrize('processes', SIZES)
-def test_processes_equal_one_process_on_the_joined_batch(name, processes, dtype, tolerance):
-    sizes = SIZES[processes]
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = (name, dtype, sizes, folder, free_port())
-        multiprocessing.start_processes(worker, arguments, processes, start_method='forkserver')
-        records = [torch.load(path) for path in sorted(Path(folder).glob('*.pt'))]
+@pytest.mark.parametrize('world_size', SIZES)
+def test_processes_equal_one_process_on_the_joined_batch(name, world_size, dtype, tolerance, tmp_path):
+    sizes = SIZES[world_size]
+    processes.run(worker, name, dtype, sizes, tmp_path, processes=world_size)
+    records = [torch.load(tmp_path / f'{rank}.pt') for rank in range(world_size)]
     expected = run(name, dtype, sizes)
     for step in range(STEPS):
         out, grad_x, grads, buffers = expected[step]
@@ -133,10 +110,9 @@ def assert_close(found, wanted, tolerance):
     assert ((found - wanted).abs() <= tolerance * largest).all()
 
 
-def test_a_single_value_in_all_processes_moves_the_mean_alone():
-    with tempfile.TemporaryDirectory() as folder:
-        multiprocessing.start_processes(single_value, (folder, free_port()), 2, start_method='forkserver')
-        records = [torch.load(f'{folder}/{rank}.pt') for rank in range(2)]
+def test_a_single_value_in_all_processes_moves_the_mean_alone(tmp_path):
+    processes.run(single_value, tmp_path, processes=2)
+    records = [torch.load(tmp_path / f'{rank}.pt') for rank in range(2)]
     assert torch.equal(records[0][0], torch.zeros(1, 3, 1, 1))
     for _, running_mean, running_var in records:
         assert torch.equal(running_mean, torch.full((3,), 0.5))

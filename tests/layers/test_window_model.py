@@ -1,4 +1,4 @@
-"""CBN against a model that keeps plain lists, over any sequence of calls."""
+"""CBN against the literal oracle, over any sequence of calls."""
 
 import copy
 import io
@@ -11,9 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from torch import Tensor, nn
 
 from mmdet_cbn.layers import CrossIterationBatchNorm2d, NaiveCrossIterationBatchNorm2d, pair_conv_norm
+from tests.helpers.literal_cbn import LiteralCBN
 
 CLOSE = {'rtol': 1e-8, 'atol': 1e-8}
-EACH = (slice(None), None, None)
 seeds = st.integers(0, 2**16)
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 kernels = st.tuples(st.integers(1, 4), st.integers(1, 4))
@@ -36,67 +36,6 @@ def convolutions(draw: st.DrawFn) -> nn.Conv2d:
     torch.manual_seed(draw(seeds))
     channels = (groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2)))
     return nn.Conv2d(*channels, groups=groups, dtype=torch.float64, **options)
-
-
-class ListModel:
-    """Equations 5 to 12 of arXiv 2002.05712 with a list as the window; it reads the layer's parameters.
-
-    Attributes:
-        past: Latest first: mean, mean of squares, their derivatives and the weights of each iteration.
-        past_size: The window size that they were collected for: it is emptied where another one is used.
-    """
-
-    def __init__(self, norm: nn.Module, conv: nn.Conv2d, compensates: bool, window_gradient: bool) -> None:
-        self.compensates, self.window_gradient = compensates, window_gradient
-        self.window_size, self.burn_in = norm.window_size, norm.burn_in
-        self.gamma, self.beta, self.momentum, self.eps = norm.weight, norm.bias, norm.momentum, norm.eps
-        self.past, self.past_size, self.iterations, self.batches = [], norm.window_size, 0, 0
-        self.running_mean = torch.zeros(conv.out_channels, dtype=torch.float64)
-        self.running_var = torch.ones(conv.out_channels, dtype=torch.float64)
-
-    def affine(self, y: Tensor, mean: Tensor, var: Tensor) -> Tensor:
-        return self.gamma[EACH] * (y - mean[EACH]) / (var[EACH] + self.eps).sqrt() + self.beta[EACH]
-
-    def evaluate(self, y: Tensor) -> Tensor:
-        return self.affine(y, self.running_mean, self.running_var)
-
-    def train(self, x: Tensor, conv: nn.Conv2d, remember: bool) -> Tensor:
-        with torch.enable_grad():
-            # Not through the hooks of the convolution under test.
-            y = conv._conv_forward(x, conv.weight, conv.bias)
-            theta = list(conv.parameters())
-            mu, nu = y.mean((0, 2, 3)), y.square().mean((0, 2, 3))
-            p = torch.autograd.grad(mu.sum(), theta, retain_graph=True)
-            q = torch.autograd.grad(nu.sum(), theta, retain_graph=True)
-            pooling = self.window_size > 1 and self.iterations >= self.burn_in
-            if pooling and self.window_size != self.past_size:
-                self.past, self.past_size = [], self.window_size
-            mus, nus = [mu], [nu]
-            for past_mu, past_nu, *rows in self.past if pooling else []:
-                steps = [self.step(*row) for row in zip(theta, *rows, strict=True) if self.compensates]
-                mus.append(past_mu + sum(step[0] for step in steps))
-                nus.append(torch.maximum(past_nu + sum(step[1] for step in steps), mus[-1] ** 2))
-            mu_bar = sum(mus) / len(mus)
-            out = self.affine(y, mu_bar, sum(nus) / len(nus) - mu_bar**2)
-        mu, nu = mu.detach(), nu.detach()
-        finite = bool(torch.cat((mu, nu)).isfinite().all())
-        if finite:
-            self.batches += 1
-            momentum = 1 / self.batches if self.momentum is None else self.momentum
-            count = y.numel() / y.size(1)
-            var = (nu - mu**2) * count / (count - 1)
-            self.running_mean = (1 - momentum) * self.running_mean + momentum * mu
-            self.running_var = (1 - momentum) * self.running_var + momentum * var
-        if remember and finite and pooling:
-            then = [t.detach().clone() for t in theta]
-            self.past = [(mu, nu, p, q, then), *self.past][: self.window_size - 1]
-        self.iterations += remember
-        return out
-
-    def step(self, now: Tensor, p: Tensor, q: Tensor, then: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what a change of one parameter adds to mean and mean of squares (eq. 7 and 8)."""
-        change = (now if self.window_gradient else now.detach()) - then
-        return tuple((rate * change).reshape(len(change), -1).sum(1) for rate in (p, q))
 
 
 class AnySequenceOfCalls(RuleBasedStateMachine):
@@ -125,7 +64,15 @@ class AnySequenceOfCalls(RuleBasedStateMachine):
         nn.init.normal_(norm.bias)
         self.block = nn.Sequential(conv, norm)
         pair_conv_norm(self.block)
-        self.model = ListModel(norm, conv, kind != 'NaiveCBN', kind == 'window_gradient')
+        self.model = LiteralCBN(
+            conv.out_channels,
+            window_size,
+            burn_in,
+            compensate=kind != 'NaiveCBN',
+            window_gradient=kind == 'window_gradient',
+            momentum=momentum,
+        )
+        self.model.gamma, self.model.beta = norm.weight, norm.bias
         self.checkpoint = self.saved()
 
     def saved(self) -> tuple[dict, dict]:
@@ -137,9 +84,17 @@ class AnySequenceOfCalls(RuleBasedStateMachine):
         shape = (2, self.block[0].in_channels, 7 + seed % 3, 7 + seed % 4)
         return torch.randn(shape, generator=generator, dtype=torch.float64) + seed % 5 - 2
 
+    def convolve(self, x: Tensor) -> Tensor:
+        """Not through the hooks of the convolution under test."""
+        return self.block[0]._conv_forward(x, self.block[0].weight, self.block[0].bias)
+
+    def expected(self, x: Tensor, remember: bool) -> Tensor:
+        with torch.enable_grad():
+            return self.model(self.convolve(x), self.block[0], remember)
+
     def compare(self, x: Tensor) -> None:
         x, other = x.clone().requires_grad_(), x.clone().requires_grad_()
-        out, expected = self.block(x), self.model.train(other, self.block[0], remember=True)
+        out, expected = self.block(x), self.expected(other, remember=True)
         torch.testing.assert_close(out, expected, **CLOSE)
         towards = torch.cos(expected.detach())
         grads = torch.autograd.grad(out, [x, *self.block.parameters()], towards)
@@ -162,7 +117,7 @@ class AnySequenceOfCalls(RuleBasedStateMachine):
         with torch.no_grad():
             out = self.block(x)
         assert not out.requires_grad
-        torch.testing.assert_close(out, self.model.train(x, self.block[0], remember=False), **CLOSE)
+        torch.testing.assert_close(out, self.expected(x, remember=False), **CLOSE)
 
     @rule(seed=seeds, grad=st.booleans())
     def evaluate(self, seed: int, grad: bool) -> None:
@@ -170,8 +125,8 @@ class AnySequenceOfCalls(RuleBasedStateMachine):
         with torch.set_grad_enabled(grad):
             out = self.block(self.input(seed))
         self.block.train()
-        y = self.block[0]._conv_forward(self.input(seed), self.block[0].weight, self.block[0].bias)
-        torch.testing.assert_close(out, self.model.evaluate(y), **CLOSE)
+        expected = self.model.evaluate(self.convolve(self.input(seed)))
+        torch.testing.assert_close(out, expected, **CLOSE)
 
     @rule(seed=seeds, grad=st.booleans())
     def empty(self, seed: int, grad: bool) -> None:
@@ -182,8 +137,7 @@ class AnySequenceOfCalls(RuleBasedStateMachine):
             assert self.block[1](y).shape == y.shape
 
     def shape(self, x: Tensor) -> tuple[int, ...]:
-        one = x.new_zeros(1, *x.shape[1:])
-        return self.block[0]._conv_forward(one, self.block[0].weight, self.block[0].bias).shape[1:]
+        return self.convolve(x.new_zeros(1, *x.shape[1:])).shape[1:]
 
     @rule(seed=seeds, value=st.sampled_from([float('nan'), float('inf'), 1e200]), grad=st.booleans())
     def not_finite(self, seed: int, value: float, grad: bool) -> None:
@@ -192,7 +146,7 @@ class AnySequenceOfCalls(RuleBasedStateMachine):
         x[0, seed % x.size(1)] = value
         with torch.set_grad_enabled(grad):
             out = self.block(x)
-        expected = self.model.train(x, self.block[0], remember=grad)
+        expected = self.expected(x, remember=grad)
         unharmed = expected.isfinite()  # groups that the value did not reach
         torch.testing.assert_close(out[unharmed], expected[unharmed], **CLOSE)
 

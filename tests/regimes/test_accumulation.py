@@ -9,17 +9,18 @@ from collections.abc import Iterator
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
-from small_detector import (
+from torch import Tensor, nn
+
+from tests.helpers.small_detector import (
     METHODS,
     STEPS,
     SmallDetector,
     assert_finite,
     detection_loss,
-    entries,
     images,
     norms_of,
 )
-from torch import Tensor, nn
+from tests.helpers.snapshot import entries
 
 MICRO_BATCHES = 3  # with a window of 4, all of them are in it when the step is taken
 
@@ -68,8 +69,8 @@ def assert_remembers(measured: Measured) -> None:
         assert norm.iterations == len(batches)
         if hasattr(norm, 'window'):
             number = min(len(batches) - norm.burn_in, MICRO_BATCHES)
-            held = entries(norm.window)
-            pairs = [(held['mean'], 0, number), (held['var'], 1, number)]
+            mean, var, *_ = entries(norm.window)['measured'].unbind(2)
+            pairs = [(mean, 0, number), (var, 1, number)]
         elif hasattr(norm, 'chi2_buffer'):
             newest_last = [t % norm.buffer_size for t in range(len(batches) - MICRO_BATCHES, len(batches))]
             rows = [(row + 1) % norm.buffer_size for row in newest_last]

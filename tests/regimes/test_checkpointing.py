@@ -6,10 +6,13 @@ That a single layer does so is tested in ``tests/layers/test_special_inputs.py``
 
 import pytest
 import torch
-from small_detector import KINDS, SmallDetector, assert_equal, detection_loss, images, remembered, train
 from torch import nn
 
-every_kind = pytest.mark.parametrize('kind', KINDS)
+from tests.helpers.norms import NORMS
+from tests.helpers.small_detector import SmallDetector, detection_loss, images, train
+from tests.helpers.snapshot import assert_same, snapshot
+
+every_kind = pytest.mark.parametrize('kind', NORMS)
 # A pass without gradients moves the running statistics of CBN as it does those of BN.
 MOVED_TWICE = ('running_mean', 'running_var', 'num_batches_tracked')
 
@@ -30,9 +33,9 @@ def test_checkpointing_equals_the_plain_run(kind, use_reentrant):
     for mode in (None, use_reentrant):
         model = SmallDetector(kind, mode, shared_head=not use_reentrant)
         losses = train(model, after_step=lambda step, model=model: step % 5 or validate(model))
-        runs.append({'losses': torch.stack(losses), **remembered(model)})
+        runs.append({'losses': torch.stack(losses), **snapshot(model)})
     twice = use_reentrant and ('CBN' in kind)
-    assert_equal(*runs, but=MOVED_TWICE if twice else ())
+    assert_same(*runs, but=MOVED_TWICE if twice else ())
 
 
 @every_kind
@@ -65,8 +68,8 @@ def test_graphs_that_live_on_are_not_repeated_again(kind):
             return kept[-1]
 
         train(model, keep, map(images, range(5)))
-        runs.append(remembered(model))
-    assert_equal(*runs)
+        runs.append(snapshot(model))
+    assert_same(*runs)
 
 
 @every_kind
@@ -80,7 +83,7 @@ def test_a_graph_may_be_repeated_twice(kind):
         loss.backward(retain_graph=True)
         loss.backward()
         gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
-    assert_equal(*gradients)
+    assert_same(*gradients)
 
 
 @every_kind

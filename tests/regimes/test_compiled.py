@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from small_detector import KINDS, METHODS, STEPS, assert_equal, images, remembered, train
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmdet_cbn.layers import CenteredConv2d, pair_conv_norm
-
-CONVOLUTIONS = {'MABN': CenteredConv2d}
+from mmdet_cbn.layers import pair_conv_norm
+from tests.helpers.norms import NORMS
+from tests.helpers.small_detector import METHODS, STEPS, images, make_norm, train
+from tests.helpers.snapshot import assert_same, snapshot
 
 
 class ResidualDetector(nn.Module):
@@ -19,11 +19,11 @@ class ResidualDetector(nn.Module):
     def __init__(self, method: str) -> None:
         super().__init__()
         torch.manual_seed(0)
-        conv = CONVOLUTIONS.get(method, nn.Conv2d)
+        conv = NORMS[method].conv
         self.conv1 = conv(3, 6, 3, stride=2, padding=1, bias=False)
-        self.bn1 = KINDS[method](6)
+        self.bn1 = make_norm(method, 6)
         self.conv2 = conv(6, 6, 3, padding=1, bias=False)
-        self.bn2 = KINDS[method](6)
+        self.bn2 = make_norm(method, 6)
         self.predict = nn.Conv2d(6, 3, 1)
         pair_conv_norm(self)
 
@@ -58,12 +58,12 @@ def test_compiled_model_equals_eager(method):
         model = ResidualDetector(method)
         run = torch.compile(model, backend=backend) if compiled else model
         losses = train(run, loss, after_step=lambda step: graphs.append(backend.graphs))
-        result = {'losses': torch.stack(losses), **remembered(model)}
+        result = {'losses': torch.stack(losses), **snapshot(model)}
         model.eval()
         with torch.no_grad():
             result['evaluated'] = run(images(0))
         results.append(result)
-    assert_equal(*results)
+    assert_same(*results)
     assert backend.convolutions
     # The first step compiles; the counters of the layers, which move on, are no reason to do it again.
     first, *_, last = graphs[STEPS:]

@@ -1,6 +1,6 @@
 """MMDetection's own RetinaNet in the regimes that its configs switch on.
 
-What ``frozen_stages`` and ``norm_eval`` do to the modes of the layers: ``tests/test_stock_models.py``.
+``frozen_stages`` and ``norm_eval`` and the modes of the layers: ``tests/integration/test_stock_models.py``.
 ``EMAHook`` with evaluation and checkpoints: ``tests/hooks/test_cross_iteration_hook.py``.
 """
 
@@ -13,93 +13,37 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmengine.config import ConfigDict
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import EMAHook
 from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
 from mmengine.structures import InstanceData
-from small_detector import METHODS, STEPS, assert_equal, assert_finite, norms_of, remembered
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import mmdet_cbn  # noqa: F401  registers the layers
 from mmdet_cbn.layers import pair_conv_norm
+from tests.helpers import training
+from tests.helpers.detectors import retinanet
+from tests.helpers.norms import NORMS
+from tests.helpers.small_detector import METHODS, STEPS, assert_finite, norms_of
+from tests.helpers.snapshot import assert_same, snapshot
 
 every_method = pytest.mark.parametrize('method', METHODS)
-ARGUMENTS = {
-    'BN': {},
-    'CBN': {'window_size': 4},
-    'NaiveCBN': {'window_size': 4},
-    'MABN': {'buffer_size': 4, 'warmup_iters': 3},
-    'BRN': {'warmup_iters': 10},
-}
 
 
-def retinanet(method: str, norm_in_head: bool = True, **backbone: object) -> dict:
-    """Two stages of a narrow ResNet-18, five levels, and a head that they share."""
-    norm_cfg = {'type': method, **ARGUMENTS[method]}
-    conv_cfg = {'type': 'CenConv2d'} if method == 'MABN' else None
-    return {
-        'type': 'RetinaNet',
-        'data_preprocessor': {'type': 'DetDataPreprocessor', 'mean': [128] * 3, 'std': [74] * 3},
-        'backbone': {
-            'type': 'ResNet',
-            'depth': 18,
-            'base_channels': 8,
-            'stem_channels': 8,
-            'num_stages': 2,
-            'strides': (1, 2),
-            'dilations': (1, 1),
-            'out_indices': (0, 1),
-            'conv_cfg': conv_cfg,
-            'norm_cfg': norm_cfg,
-            'norm_eval': False,
-            **backbone,
-        },
-        'neck': {'type': 'FPN', 'in_channels': [8, 16], 'out_channels': 8, 'num_outs': 5},
-        'bbox_head': {
-            'type': 'RetinaHead',
-            'num_classes': 2,
-            'in_channels': 8,
-            'feat_channels': 8,
-            'stacked_convs': 1,
-            'conv_cfg': conv_cfg if norm_in_head else None,
-            'norm_cfg': norm_cfg if norm_in_head else None,
-            'anchor_generator': {
-                'type': 'AnchorGenerator',
-                'octave_base_scale': 4,
-                'scales_per_octave': 1,
-                'ratios': [1.0],
-                'strides': [4, 8, 16, 32, 64],
-            },
-            'bbox_coder': {'type': 'DeltaXYWHBBoxCoder'},
-            'loss_cls': {'type': 'FocalLoss', 'use_sigmoid': True},
-            'loss_bbox': {'type': 'L1Loss'},
-        },
-        'train_cfg': {
-            'assigner': {'type': 'MaxIoUAssigner', 'pos_iou_thr': 0.5, 'neg_iou_thr': 0.4, 'min_pos_iou': 0},
-            'sampler': {'type': 'PseudoSampler'},
-            'allowed_border': -1,
-            'pos_weight': -1,
-        },
-        'test_cfg': {
-            'nms_pre': 20,
-            'score_thr': 0.0,
-            'nms': {'type': 'nms', 'iou_threshold': 0.5},
-            'max_per_img': 5,
-        },
-    }
-
-
-def build(method: str, **config: object) -> nn.Module:
+def build(norm_cfg: dict, norm_in_head: bool = True, **backbone: object) -> nn.Module:
     init_default_scope('mmdet')
     torch.manual_seed(0)
-    model = MODELS.build(ConfigDict(retinanet(method, **config)))
+    model = MODELS.build(retinanet(norm_cfg, head=norm_cfg if norm_in_head else None, **backbone))
     model.init_weights()  # a Runner does it otherwise
     pair_conv_norm(model)
     return model.train()
+
+
+def build_norm(method: str, **backbone: object) -> nn.Module:
+    norm = NORMS[method]
+    return build(norm.norm_cfg, conv_cfg=norm.conv_cfg, **backbone)
 
 
 @lru_cache
@@ -126,7 +70,7 @@ def train_by_hand(
         losses.append(model.train_step(batch(step), wrapper)['loss'].detach())
         after_step(step)
     assert_finite(model, losses)
-    return {'losses': torch.stack(losses), **remembered(model)}
+    return {'losses': torch.stack(losses), **snapshot(model)}
 
 
 @every_method
@@ -134,16 +78,16 @@ def test_with_cp_and_frozen_stages(method):
     """Checkpointed or not, the rest trains equally and what is frozen does not move."""
     results = []
     for with_cp in (False, True):
-        model = build(method, with_cp=with_cp, frozen_stages=1)
-        frozen = {name: value for name, value in remembered(model).items() if is_frozen(name)}
+        model = build_norm(method, with_cp=with_cp, frozen_stages=1)
+        frozen = {name: value for name, value in snapshot(model).items() if is_frozen(name)}
         assert frozen
         results.append(train_by_hand(model))
-        assert_equal(frozen, {name: value for name, value in results[-1].items() if is_frozen(name)})
+        assert_same(frozen, {name: value for name, value in results[-1].items() if is_frozen(name)})
         for name, norm in norms_of(model).items():
             assert bool(norm.iterations) != is_frozen(name), name
     # A pass without gradients moves the running statistics of CBN as it does those of BN.
     twice = ('running_mean', 'running_var', 'num_batches_tracked') if 'CBN' in method else ()
-    assert_equal(*results, but=twice)
+    assert_same(*results, but=twice)
 
 
 def is_frozen(name: str) -> bool:
@@ -152,7 +96,8 @@ def is_frozen(name: str) -> bool:
 
 @lru_cache
 def with_norm_eval(method: str) -> dict[str, Tensor]:
-    model = build(method, norm_in_head=False, norm_eval=True, conv_cfg=None)
+    norm_cfg = {'type': 'BN'} if method == 'BN' else NORMS[method].norm_cfg
+    model = build(norm_cfg, norm_in_head=False, norm_eval=True)
     # As pre-trained statistics are: not those of a fresh layer.
     generator = torch.Generator().manual_seed(0)
     for name, buffer in model.named_buffers():
@@ -166,13 +111,13 @@ def test_norm_eval_is_that_of_bn(method):
     trained, expected = with_norm_eval(method), with_norm_eval('BN')
     own = {name for name in trained if name.endswith(('iterations', 'chi2_buffer', 'psi_buffer'))}
     assert not any(trained[name].any() for name in own)
-    assert_equal({name: value for name, value in trained.items() if name not in own}, expected)
+    assert_same({name: value for name, value in trained.items() if name not in own}, expected)
 
 
 @every_method
 def test_ema_hook_leaves_training_alone(method, tmp_path):
     """Validation with the averaged weights, four times on the way, leaves no trace in the layers."""
-    by_hand = build(method)
+    by_hand = build_norm(method)
     decay, averages = 0.3, {}
 
     def average(step: int) -> None:
@@ -184,9 +129,9 @@ def test_ema_hook_leaves_training_alone(method, tmp_path):
     del expected['losses']
 
     hook = EMAHook(momentum=decay)
-    model = build(method)
+    model = build_norm(method)
     run(model, hook, tmp_path)
-    assert_equal(remembered(model), expected)
+    assert_same(snapshot(model), expected)
     averaged = hook.ema_model.module
     for name, value in averaged.named_parameters():
         torch.testing.assert_close(value, averages[name], rtol=1e-5, atol=1e-6)
@@ -206,19 +151,16 @@ class Finite(BaseMetric):
 
 
 def run(model: nn.Module, hook: EMAHook, work_dir: Path) -> None:
-    batches = DataLoader(range(STEPS), collate_fn=lambda steps: batch(steps[0]))
-    Runner(
-        model=model,
-        work_dir=str(work_dir),
-        train_dataloader=batches,
+    training.make_runner(
+        work_dir,
+        model,
+        DataLoader(range(STEPS), collate_fn=lambda steps: batch(steps[0])),
+        {'type': 'CrossIterationHook'},
+        hook,
         train_cfg={'by_epoch': False, 'max_iters': STEPS, 'val_interval': 5},
         val_dataloader=DataLoader(range(1), collate_fn=lambda steps: batch(steps[0])),
         val_cfg={},
         val_evaluator=[Finite()],
         optim_wrapper=OptimWrapper(torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)),
-        custom_hooks=[{'type': 'CrossIterationHook'}, hook],
         default_hooks={'checkpoint': None},
-        default_scope='mmdet',
-        experiment_name=work_dir.name,
-        log_level='WARNING',
     ).train()

@@ -5,20 +5,20 @@ Single layers in them: ``tests/layers/test_special_inputs.py``.
 
 import pytest
 import torch
-from small_detector import (
+from torch import Tensor, nn
+
+from tests.helpers.small_detector import (
     METHODS,
     STEPS,
     SmallDetector,
-    assert_close,
     assert_finite,
     detection_loss,
     images,
     loss_of_levels,
     norms_of,
-    remembered,
     train,
 )
-from torch import Tensor, nn
+from tests.helpers.snapshot import assert_nearly_same, snapshot
 
 every_method = pytest.mark.parametrize('method', METHODS)
 
@@ -47,7 +47,7 @@ class Watch:
                     (window.var, values.var(1, unbiased=False)),
                 ):
                     torch.testing.assert_close(measured[:, row].double(), exact, rtol=1e-4, atol=1e-5)
-        for name, value in remembered(model).items():
+        for name, value in snapshot(model).items():
             assert value.dtype in (torch.float32, torch.int64), name
 
 
@@ -114,7 +114,7 @@ def test_channels_last_equals_contiguous(method):
         losses = train(model, batches=batches)
         for _, output in watch.calls.values():
             assert output.is_contiguous(memory_format=memory_format)
-        return {'losses': torch.stack(losses), **remembered(model)}
+        return {'losses': torch.stack(losses), **snapshot(model)}
 
     # In float64, where rounding has no room to grow within 20 steps.
-    assert_close(in_format(torch.channels_last), in_format(torch.contiguous_format), 1e-9)
+    assert_nearly_same(in_format(torch.channels_last), in_format(torch.contiguous_format), 1e-9)

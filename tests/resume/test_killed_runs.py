@@ -7,24 +7,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from detector_training import BRN, CBN, MABN, finish, retinanet, start, train
-from noise_images import write_images
+
+from tests.helpers.detectors import retinanet
+from tests.helpers.processes import finish, start
+from tests.helpers.resumable_training import BRN, MABN, MIXED, train
+from tests.helpers.snapshot import assert_same
 
 pytestmark = pytest.mark.slow
 
 ITERATIONS = 16
 REGIMES = {
-    'CBN, MABN and BRN with save_window': (retinanet(CBN, MABN, BRN), {'save_window': True}, 1),
-    'the same in two processes': (retinanet(CBN, MABN, BRN), {'save_window': True}, 2),
+    'CBN, MABN and BRN with save_window': (MIXED, {'save_window': True}, 1),
+    'the same in two processes': (MIXED, {'save_window': True}, 2),
     'MABN and BRN by default': (retinanet(MABN, MABN, BRN), {}, 1),
 }
-
-
-@pytest.fixture(scope='module')
-def images(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp('images')
-    write_images(root, 12)
-    return root
 
 
 def notes(work_dir: Path, rank: int = 0) -> list[tuple[int, str, float]]:
@@ -68,10 +64,7 @@ def assert_equal_runs(found: Path, expected: Path, processes: int) -> None:
         reference = losses(expected, rank)
         assert len(reference) == ITERATIONS
         assert losses(found, rank) == reference
-        ends = [torch.load(folder / f'end_{rank}.pt') for folder in (found, expected)]
-        assert ends[0].keys() == ends[1].keys()
-        for name, value in ends[1].items():
-            assert torch.equal(ends[0][name], value), (rank, name)
+        assert_same(*(torch.load(folder / f'end_{rank}.pt') for folder in (found, expected)))
 
 
 @pytest.mark.parametrize('regime', REGIMES)
@@ -84,7 +77,7 @@ def test_killed_and_resumed_five_times(images, tmp_path, regime):
 
     def begin(work_dir):
         arguments = (images, work_dir, model, hook, last_checkpoint(work_dir))
-        return start(train, *arguments, processes=processes, folder=tmp_path)
+        return start(train, *arguments, processes=processes)
 
     assert finish(begin(whole)) == [0] * processes
     step = (notes(whole)[-1][2] - notes(whole)[0][2]) / (ITERATIONS - 1)

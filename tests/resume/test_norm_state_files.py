@@ -9,44 +9,27 @@ from pathlib import Path
 
 import pytest
 import torch
-from detector_training import (
-    BRN,
-    CBN,
-    MABN,
-    finish,
-    make_runner,
-    remembered,
-    retinanet,
-    start,
-    train,
-)
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.hooks import Hook
 from mmengine.runner import Runner, load_checkpoint
-from noise_images import write_images
 
 from mmdet_cbn.hooks import CrossIterationHook
 from mmdet_cbn.hooks.norm_state_files import save_beside_checkpoints
 from mmdet_cbn.layers import CrossIterationBatchNorm2d
+from tests.helpers import processes
+from tests.helpers.detectors import retinanet
+from tests.helpers.resumable_training import MIXED, make_runner, train
+from tests.helpers.snapshot import assert_same, snapshot
 
 SAVING = {'type': 'CrossIterationHook', 'save_window': True}
-MIXED = retinanet(CBN, MABN, BRN)
 LAYERS = 14
-
-
-@pytest.fixture(scope='module')
-def images(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp('images')
-    write_images(root, 12)
-    return root
 
 
 def run(
     images: Path, work_dir: Path, hook: dict = SAVING, model: dict = MIXED, iterations=6, **kwargs
 ) -> Runner:
-    loop = {'type': 'IterBasedTrainLoop', 'max_iters': iterations, 'val_interval': 1000}
-    runner = make_runner(images, work_dir, model, [hook], train_cfg=loop, **kwargs)
+    runner = make_runner(images, work_dir, model, hook, iterations=iterations, **kwargs)
     runner.train()
     return runner
 
@@ -128,8 +111,7 @@ def test_beside_the_ema_hook(images, tmp_path):
     ema = {'type': 'EMAHook', 'momentum': 0.1}
 
     def go(iterations, **kwargs):
-        loop = {'type': 'IterBasedTrainLoop', 'max_iters': iterations, 'val_interval': 1000}
-        runner = make_runner(images, tmp_path, MIXED, [SAVING, ema], train_cfg=loop, **kwargs)
+        runner = make_runner(images, tmp_path, MIXED, SAVING, ema, iterations=iterations, **kwargs)
         runner.train()
         return runner
 
@@ -233,12 +215,10 @@ def test_files_go_with_their_checkpoints(images, tmp_path):
 
 def test_epochs(images, tmp_path):
     """The iteration of a checkpoint by epochs is counted in another way."""
-    settings = {'default_hooks': {'checkpoint': {'type': 'CheckpointHook', 'interval': 1}}}
-    settings['train_dataloader'] = epoch_loader(images)
+    each = {'checkpoint': {'type': 'CheckpointHook', 'interval': 1}}
 
     def go(epochs, **kwargs):
-        loop = {'type': 'EpochBasedTrainLoop', 'max_epochs': epochs}
-        runner = make_runner(images, tmp_path, MIXED, [SAVING], train_cfg=loop, **settings, **kwargs)
+        runner = make_runner(images, tmp_path, MIXED, SAVING, epochs=epochs, default_hooks=each, **kwargs)
         runner.train()
         return runner
 
@@ -247,23 +227,6 @@ def test_epochs(images, tmp_path):
     resumed = go(2, resume=True)
     assert warnings_of(resumed) == []
     assert set(windows(resumed)) == {3}
-
-
-def epoch_loader(images: Path) -> dict:
-    dataset = {
-        'type': 'CocoDataset',
-        'ann_file': str(images / 'annotations.json'),
-        'data_prefix': {'img': str(images)},
-        'metainfo': {'classes': ('first', 'second')},
-        'indices': 4,
-        'pipeline': [
-            {'type': 'LoadImageFromFile'},
-            {'type': 'LoadAnnotations', 'with_bbox': True},
-            {'type': 'PackDetInputs', 'meta_keys': ('img_id', 'img_shape')},
-        ],
-    }
-    sampler = {'type': 'DefaultSampler', 'shuffle': False}
-    return {'batch_size': 2, 'num_workers': 0, 'sampler': sampler, 'dataset': dataset}
 
 
 class KillDuringSave(Hook):
@@ -275,27 +238,22 @@ class KillDuringSave(Hook):
 
 
 def train_killed(rank, images, work_dir):
-    loop = {'type': 'IterBasedTrainLoop', 'max_iters': 9, 'val_interval': 1000}
-    make_runner(images, work_dir, MIXED, [SAVING, KillDuringSave()], train_cfg=loop).train()
+    make_runner(images, work_dir, MIXED, SAVING, KillDuringSave(), iterations=9).train()
 
 
 @pytest.mark.slow
 def test_killed_between_the_file_and_its_checkpoint(images, tmp_path):
     work_dir = tmp_path / 'work'
     work_dir.mkdir()
-    killed = start(train_killed, images, work_dir, folder=tmp_path)
-    assert finish(killed) == [-signal.SIGKILL]
+    killed = processes.start(train_killed, images, work_dir)
+    assert processes.finish(killed) == [-signal.SIGKILL]
     assert (work_dir / 'iter_6.norms_rank0_of_1.pt').exists()
     assert (work_dir / 'last_checkpoint').read_text() == str(work_dir / 'iter_3.pth')
     resumed = run(images, work_dir, iterations=9, resume=True)
     assert warnings_of(resumed) == []
 
     whole = run(images, tmp_path / 'whole', iterations=9)
-    expected = remembered(whole.model)
-    found = remembered(resumed.model)
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        assert torch.equal(found[name], value), name
+    assert_same(snapshot(resumed.model), snapshot(whole.model))
 
 
 @pytest.mark.slow
@@ -303,16 +261,13 @@ def test_another_number_of_processes(images, tmp_path):
     """Of two processes that had their own, one goes on; and back."""
     work_dir = tmp_path / 'work'
     work_dir.mkdir()
-    for processes, before, iterations in ((2, 0, 3), (1, 2, 6), (2, 1, 7)):
-        started = start(
-            train, images, work_dir, MIXED, SAVING, None, iterations, processes=processes, folder=tmp_path
-        )
-        assert finish(started) == [0] * processes
+    for number, before, iterations in ((2, 0, 3), (1, 2, 6), (2, 1, 7)):
+        processes.run(train, images, work_dir, MIXED, SAVING, None, iterations, processes=number)
         logs = [log.read_text() for log in work_dir.glob('*/*.log')]
         lines = [line for text in logs for line in text.splitlines() if 'number of processes' in line]
         if before:
-            assert any(f'number of processes was {before} and is {processes}' in line for line in lines)
-            where = ', '.join(map(str, range(processes)))
+            assert any(f'number of processes was {before} and is {number}' in line for line in lines)
+            where = ', '.join(map(str, range(number)))
             assert any(f'(process {where})' in line for line in lines)
         else:
             assert not lines
@@ -323,8 +278,7 @@ def test_a_window_that_one_process_lacks_starts_empty_in_all(images, tmp_path):
     work_dir = tmp_path / 'work'
     work_dir.mkdir()
     for iterations in (3, 4):
-        arguments = (images, work_dir, MIXED, SAVING, None, iterations)
-        assert finish(start(train, *arguments, processes=2, folder=tmp_path)) == [0, 0]
+        processes.run(train, images, work_dir, MIXED, SAVING, None, iterations, processes=2)
         (work_dir / 'iter_3.norms_rank1_of_2.pt').unlink(missing_ok=True)
     for rank in range(2):
         taken = [v for k, v in torch.load(work_dir / f'end_{rank}.pt').items() if k.endswith('window.taken')]
@@ -335,14 +289,14 @@ def test_a_window_that_one_process_lacks_starts_empty_in_all(images, tmp_path):
 
 @pytest.mark.parametrize('implementation', ['torch', 'mmcv'])
 def test_sync_bn_of_the_config_is_refused(images, tmp_path, implementation):
-    runner = make_runner(images, tmp_path, MIXED, [CrossIterationHook()])
+    runner = make_runner(images, tmp_path, MIXED, CrossIterationHook(), iterations=1)
     runner.cfg.sync_bn = implementation
     with pytest.raises(ValueError, match=rf"sync_bn='{implementation}'.*remove it.*sync=True"):
         runner.train()
 
 
 def test_checkpoints_elsewhere_are_refused(images, tmp_path):
-    runner = make_runner(images, tmp_path, MIXED, [SAVING])
+    runner = make_runner(images, tmp_path, MIXED, SAVING, iterations=1)
     hook = next(hook for hook in runner.hooks if type(hook).__name__ == 'CheckpointHook')
     hook.out_dir = 's3://bucket/run'
     with pytest.raises(ValueError, match=r"save_window=True.*out_dir='s3://bucket/run'"):
@@ -378,7 +332,7 @@ def test_bn_takes_over_for_inference(images, tmp_path, kind):
 
 
 def test_a_second_training_of_a_runner_writes_once(images, tmp_path):
-    runner = make_runner(images, tmp_path, MIXED, [])
+    runner = make_runner(images, tmp_path, MIXED, iterations=1)
     save_beside_checkpoints(runner, runner.model)
     saving = runner.save_checkpoint
     save_beside_checkpoints(runner, runner.model)

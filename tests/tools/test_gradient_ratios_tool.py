@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-CONFIG = Path(__file__).with_name('tiny_mask_rcnn.py')
+CONFIG = ROOT / 'tests/helpers/tiny_mask_rcnn.py'
 
 
 def start(*arguments, **environment):

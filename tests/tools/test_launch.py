@@ -16,7 +16,7 @@ pytest.importorskip('mmdet')
 from mmdet_cbn.data.shapes import generate
 
 ROOT = Path(__file__).parents[2]
-CONFIG = Path(__file__).with_name('tiny_mask_rcnn.py')
+CONFIG = ROOT / 'tests/helpers/tiny_mask_rcnn.py'
 
 
 @pytest.fixture(scope='module')

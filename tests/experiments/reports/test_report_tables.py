@@ -160,7 +160,7 @@ def trained(tmp_path_factory):
     """A folder with a run of one epoch, and one with an evaluation of its checkpoint."""
     folder = tmp_path_factory.mktemp('report')
     generate(folder / 'shapes', train=16, val=5, size=64)
-    config, shapes = ROOT / 'tests/tools/tiny_mask_rcnn.py', {'SHAPES': str(folder / 'shapes')}
+    config, shapes = ROOT / 'tests/helpers/tiny_mask_rcnn.py', {'SHAPES': str(folder / 'shapes')}
     result = program('train.py', config, '--work-dir', folder / 'run', **shapes)
     assert result.returncode == 0, result.stderr[-3000:]
     result = program(

@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import mmdet_cbn  # noqa: F401  registers CBN
 from mmdet_cbn.layers import CrossIterationBatchNorm2d, pair_conv_norm
+from tests.helpers.norms import every_type
 
 CBN = {'type': 'CBN', 'window_size': 3, 'requires_grad': True}
 
@@ -206,7 +207,7 @@ def test_requires_grad_of_norm_cfg_freezes_gamma_and_beta():
         assert not norm.bias.requires_grad
 
 
-@pytest.mark.parametrize('kind', ['CBN', 'NaiveCBN', 'MABN', 'BRN'])
+@every_type
 def test_norm_decay_mult_reaches_gamma_and_beta(kind):
     model = MODELS.build({'type': 'ResNet', 'depth': 18, 'base_channels': 8, 'norm_cfg': {'type': kind}})
     wrapper = build_optim_wrapper(
@@ -223,7 +224,7 @@ def test_norm_decay_mult_reaches_gamma_and_beta(kind):
             assert decays[id(parameter)] == (0.0 if id(parameter) in norm_parameters else 1e-4)
 
 
-@pytest.mark.parametrize('kind', ['CBN', 'NaiveCBN', 'MABN', 'BRN'])
+@every_type
 def test_bn_checkpoint_loads_without_a_word(kind, tmp_path, caplog):
     def build(norm: str) -> nn.Module:
         cfg = {'type': 'ResNet', 'depth': 18, 'base_channels': 8, 'norm_cfg': {'type': norm}}

@@ -12,38 +12,22 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import mmdet_cbn  # noqa: F401  registers the layers
 from mmdet_cbn.layers import CenteredConv2d, fold_centering, pair_conv_norm
+from tests.helpers.detectors import fpn, resnet18
+from tests.helpers.norms import NORMS
 
-CASES = {
-    'CBN': {'norm_cfg': {'type': 'CBN', 'window_size': 3}},
-    'NaiveCBN': {'norm_cfg': {'type': 'NaiveCBN', 'window_size': 3}},
-    'MABN': {
-        'norm_cfg': {'type': 'MABN', 'buffer_size': 2, 'warmup_iters': 3},
-        'conv_cfg': {'type': 'CenConv2d'},
-    },
-    'BRN': {'norm_cfg': {'type': 'BRN', 'warmup_iters': 3}},
-    'CBN after CenConv2d': {'norm_cfg': {'type': 'CBN'}, 'conv_cfg': {'type': 'CenConv2d'}},
+CASES = {name: {'norm_cfg': norm.norm_cfg, 'conv_cfg': norm.conv_cfg} for name, norm in NORMS.items()} | {
+    'CBN after CenConv2d': {'norm_cfg': {'type': 'CBN'}, 'conv_cfg': {'type': 'CenConv2d'}}
 }
 
 
 class Detector(nn.Module):
     """The parts of a detector that have norms: a ResNet and an FPN of mmdet."""
 
-    def __init__(self, norm_cfg: dict, conv_cfg: dict | None = None) -> None:
+    def __init__(self, norm_cfg: dict, conv_cfg: dict | None) -> None:
         super().__init__()
         layers = {'norm_cfg': norm_cfg, 'conv_cfg': conv_cfg}
-        self.backbone = MODELS.build(
-            {
-                'type': 'ResNet',
-                'depth': 18,
-                'base_channels': 8,
-                'stem_channels': 8,
-                'norm_eval': False,
-                **layers,
-            }
-        )
-        self.neck = MODELS.build(
-            {'type': 'FPN', 'in_channels': [8, 16, 32, 64], 'out_channels': 8, 'num_outs': 4, **layers}
-        )
+        self.backbone = MODELS.build(resnet18(**layers))
+        self.neck = MODELS.build(fpn([8, 16, 32, 64], levels=4, **layers))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         return self.neck(self.backbone(x))

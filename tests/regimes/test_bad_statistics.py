@@ -7,53 +7,29 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
-from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
 from torch import distributed, nn
 
 import mmdet_cbn  # noqa: F401  registers the layers
-from mmdet_cbn.layers import (
-    BatchRenorm2d,
-    CenteredConv2d,
-    CrossIterationBatchNorm2d,
-    MovingAverageBatchNorm2d,
-    NaiveCrossIterationBatchNorm2d,
-    pair_conv_norm,
-)
-from tests.resume.detector_training import finish, start
+from mmdet_cbn.layers import CrossIterationBatchNorm2d, MovingAverageBatchNorm2d, pair_conv_norm
+from tests.helpers import processes
+from tests.helpers.detectors import mask_rcnn
+from tests.helpers.norms import NORMS, Norm
+from tests.helpers.snapshot import memory
 
-NORMS = {
-    'CBN': lambda c: CrossIterationBatchNorm2d(c, window_size=4),
-    'CBN with window_gradient': lambda c: CrossIterationBatchNorm2d(c, window_size=4, window_gradient=True),
-    'NaiveCBN': lambda c: NaiveCrossIterationBatchNorm2d(c, window_size=4),
-    'MABN': lambda c: MovingAverageBatchNorm2d(c, buffer_size=4, warmup_iters=10),
-    'BRN': lambda c: BatchRenorm2d(c, warmup_iters=100),
-}
 every_norm = pytest.mark.parametrize('make', NORMS.values(), ids=NORMS)
 
 
-def small_network(make) -> nn.Sequential:
-    conv = CenteredConv2d if isinstance(make(1), MovingAverageBatchNorm2d) else nn.Conv2d
+def small_network(make: Norm) -> nn.Sequential:
     network = nn.Sequential(
-        conv(3, 8, 3, bias=False), make(8), nn.ReLU(), conv(8, 8, 3, bias=False), make(8), nn.ReLU(),
+        *(make.conv(3, 8, 3, bias=False), make(8), nn.ReLU()),
+        *(make.conv(8, 8, 3, bias=False), make(8), nn.ReLU()),
         nn.Conv2d(8, 1, 1),
-    )  # fmt: skip
+    )
     pair_conv_norm(network)
     return network
-
-
-def memory(network: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the buffers of all layers, and those rows of their windows that count."""
-    found = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    for name, norm in network.named_modules():
-        window = getattr(norm, 'window', None)
-        for key, value in vars(window).items() if window else ():
-            if isinstance(value, torch.Tensor):
-                rows = value.movedim(1, 0)[window.valid()] if value.dim() > 1 else value
-                found[f'{name}.{key}'] = rows.clone()
-    return found
 
 
 def overflow(value: float):
@@ -76,7 +52,7 @@ BAD = {
 class Training:
     """Steps as ``GradScaler`` takes them: skipped where a gradient is not finite."""
 
-    def __init__(self, make) -> None:
+    def __init__(self, make: Norm) -> None:
         torch.manual_seed(0)
         self.network = small_network(make)
         self.optimizer = torch.optim.SGD(self.network.parameters(), 0.01, momentum=0.9)
@@ -186,7 +162,7 @@ def detector(norm: dict, mask: bool, positives: bool) -> nn.Module:
         mask: Whether it is a Mask R-CNN.
         positives: Whether the boxes of the annotations are among the regions, as positive ones.
     """
-    model = Config.fromfile(Path(__file__).parent / 'tools' / 'tiny_mask_rcnn.py').model
+    model = mask_rcnn()
     model.neck.norm_cfg = norm
     box_head = model.roi_head.bbox_head
     box_head.update(type='Shared4Conv1FCBBoxHead', conv_out_channels=16, norm_cfg=norm)
@@ -232,13 +208,10 @@ def train_beside(rank: int, bad_rank: int, kind: str, mask: bool, without: str, 
 @pytest.mark.slow
 @pytest.mark.parametrize('without', ['annotations', 'positive regions'])
 @pytest.mark.parametrize('mask', [True, False], ids=['Mask R-CNN', 'Faster R-CNN'])
-@pytest.mark.parametrize('processes', [1, 2])
-def test_batch_without_objects_on_one_process(tmp_path, processes, mask, without):
-    started = start(
-        train_beside, processes - 1, 'CBN', mask, without, tmp_path, processes=processes, folder=tmp_path
-    )
-    assert finish(started, limit=60) == [0] * processes  # -9 where it hung
-    ends = [torch.load(tmp_path / f'{rank}.pt') for rank in range(processes)]
+@pytest.mark.parametrize('number', [1, 2])
+def test_batch_without_objects_on_one_process(tmp_path, number, mask, without):
+    processes.run(train_beside, number - 1, 'CBN', mask, without, tmp_path, processes=number)
+    ends = [torch.load(tmp_path / f'{rank}.pt') for rank in range(number)]
     for end in ends:
         for name, value in end['weights'].items():
             assert value.isfinite().all(), name

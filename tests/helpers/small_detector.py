@@ -7,35 +7,32 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from mmdet_cbn.layers import (
-    BatchRenorm2d,
-    CenteredConv2d,
-    CrossIterationBatchNorm2d,
-    MovingAverageBatchNorm2d,
-    NaiveCrossIterationBatchNorm2d,
-    pair_conv_norm,
-)
+from mmdet_cbn.layers import pair_conv_norm
+from tests.helpers.norms import NORMS
+from tests.helpers.snapshot import snapshot
 
 STEPS = 20
 LEVELS = 5
-# Short windows and warm-ups, so that 20 steps see all that a layer does.
-KINDS = {
-    'CBN': lambda channels: CrossIterationBatchNorm2d(channels, window_size=4, burn_in=2),
-    'CBN with window_gradient': lambda channels: CrossIterationBatchNorm2d(
-        channels, window_size=4, burn_in=2, window_gradient=True
-    ),
-    'NaiveCBN': lambda channels: NaiveCrossIterationBatchNorm2d(channels, window_size=4, burn_in=2),
-    'MABN': lambda channels: MovingAverageBatchNorm2d(channels, buffer_size=4, warmup_iters=10),
-    'BRN': lambda channels: BatchRenorm2d(channels, warmup_iters=10),
+# A little longer than elsewhere: 20 steps see burn-in and warm-up, and then what follows.
+ARGUMENTS = {
+    'CBN': {'window_size': 4, 'burn_in': 2},
+    'NaiveCBN': {'window_size': 4, 'burn_in': 2},
+    'MABN': {'buffer_size': 4, 'warmup_iters': 10},
+    'BRN': {'warmup_iters': 10},
 }
-METHODS = tuple(kind for kind in KINDS if kind != 'CBN with window_gradient')
+METHODS = tuple(kind for kind in NORMS if kind != 'CBN with window_gradient')
+
+
+def make_norm(kind: str, channels: int) -> nn.Module:
+    """Build one of :data:`~tests.helpers.norms.NORMS` with :data:`ARGUMENTS`."""
+    return NORMS[kind](channels, **ARGUMENTS.get(NORMS[kind].type, {}))
 
 
 class SmallDetector(nn.Module):
     """Five strided stages, a lateral convolution for each, and one head for all levels.
 
     Args:
-        kind: Of :data:`KINDS`; MABN comes with its centred convolutions.
+        kind: Of :data:`~tests.helpers.norms.NORMS`; MABN comes with its centred convolutions.
         use_reentrant: Of activation checkpointing, None for none.
         shared_head: Whether the head has a norm of its own, which is then called once a level.
     """
@@ -43,11 +40,10 @@ class SmallDetector(nn.Module):
     def __init__(self, kind: str, use_reentrant: bool | None = None, shared_head: bool = True) -> None:
         super().__init__()
         self.use_reentrant = use_reentrant
-        conv = CenteredConv2d if kind == 'MABN' else nn.Conv2d
 
         def block(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
-            layer = conv(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-            return nn.Sequential(layer, KINDS[kind](outputs), nn.ReLU())
+            layer = NORMS[kind].conv(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+            return nn.Sequential(layer, make_norm(kind, outputs), nn.ReLU())
 
         torch.manual_seed(0)
         channels = (3, 4, 6, 6, 6, 6)
@@ -90,6 +86,7 @@ def detection_loss(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def loss_of_levels(levels: list[Tensor], x: Tensor) -> Tensor:
+    """Compare maps of several sizes with the brightness of the images."""
     targets = [F.adaptive_avg_pool2d(x, level.shape[2:]) for level in levels]
     return sum(
         F.smooth_l1_loss(level.to(x.dtype), target) for level, target in zip(levels, targets, strict=True)
@@ -117,41 +114,8 @@ def train(
 
 
 def assert_finite(model: nn.Module, losses: list[Tensor]) -> None:
+    """Look at the losses, and at all that was learnt."""
     for value in losses:
         assert value.isfinite(), losses
-    for name, value in remembered(model).items():
+    for name, value in snapshot(model).items():
         assert value.isfinite().all(), name
-
-
-def remembered(model: nn.Module) -> dict[str, Tensor]:
-    """Everything that training leaves behind: parameters, last gradients, buffers, entries of windows."""
-    state = dict(model.state_dict())
-    for name, parameter in model.named_parameters():
-        if parameter.grad is not None:
-            state[f'{name}.grad'] = parameter.grad
-    for name, norm in norms_of(model).items():
-        if getattr(norm, 'window', None) is not None:
-            state |= {f'{name}.window.{key}': value for key, value in entries(norm.window).items()}
-    return {name: value.detach().clone() for name, value in state.items()}
-
-
-def entries(window: object) -> dict[str, Tensor]:
-    """Return what a window holds, the entries that count along the first axis, newest last."""
-    newest_last = [(int(window.position) - age) % window.rows for age in range(int(window.fill), 0, -1)]
-    keys = ('mean', 'var', 'mean_derivative', 'variance_derivative')
-    values = {key: getattr(window, key) for key in keys}
-    return {key: value.movedim(1, 0)[newest_last] for key, value in values.items() if value is not None}
-
-
-def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor], but: tuple[str, ...] = ()) -> None:
-    """Compare bit by bit, ``but`` for names that end so."""
-    assert one.keys() == other.keys()
-    for name in one:
-        if not name.endswith(but):
-            assert torch.equal(one[name], other[name]), name
-
-
-def assert_close(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: float) -> None:
-    assert one.keys() == other.keys()
-    for name in one:
-        assert torch.allclose(one[name], other[name], tolerance, tolerance), name

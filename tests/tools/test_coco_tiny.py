@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 COCO_TINY = ROOT.parent / 'shared/data/coco_tiny'  # a small part of COCO 2017, where somebody put it
 CONFIG = 'configs/cbn/mask-rcnn_r50_fpn_4conv1fc_cbn_4xb4-1x_coco.py'
 SMALL = [

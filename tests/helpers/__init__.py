@@ -1,0 +1,1 @@
+"""What several tests share: oracles, layers and tiny detectors, tiny data, snapshots, processes."""

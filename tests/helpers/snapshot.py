@@ -1,0 +1,48 @@
+"""What training leaves behind in a layer or a model, to be compared."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+def snapshot(model: nn.Module) -> dict[str, Tensor]:
+    """Copy everything that training leaves behind: parameters, last gradients, and :func:`memory`."""
+    state = dict(model.named_parameters())
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            state[f'{name}.grad'] = parameter.grad
+    return {name: value.detach().clone() for name, value in state.items()} | memory(model)
+
+
+def memory(model: nn.Module) -> dict[str, Tensor]:
+    """Copy all that the layers remember of earlier iterations: buffers, and entries of windows."""
+    state = dict(model.named_buffers())
+    for name, module in model.named_modules():
+        if getattr(module, 'window', None) is not None:
+            state |= {f'{name}.window.{key}'.lstrip('.'): v for key, v in entries(module.window).items()}
+    return {name: value.clone() for name, value in state.items()}
+
+
+def entries(window: object) -> dict[str, Tensor]:
+    """Return what a window holds, the entries that count along the first axis, newest last."""
+    newest_last = [(int(window.position) - age) % window.rows for age in range(int(window.fill), 0, -1)]
+    tensors = {key: value for key, value in vars(window).items() if isinstance(value, Tensor)}
+    return {k: v.movedim(1, 0)[newest_last] if v.dim() > 1 else v for k, v in tensors.items()}
+
+
+def assert_same(
+    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], but: tuple[str, ...] = ()
+) -> None:
+    """Compare bit by bit, ``but`` for names that end so."""
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        if not name.endswith(but):
+            assert torch.equal(found[name], value), name
+
+
+def assert_nearly_same(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], tolerance: float) -> None:
+    """Compare with one tolerance, relative and absolute."""
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.allclose(found[name], value, tolerance, tolerance), name
