@@ -49,13 +49,14 @@ def test_hook_resolves(registry):
 @pytest.mark.parametrize('scope', ['mmengine', 'mmdet'])
 @pytest.mark.parametrize('name', LAYERS)
 def test_norm_is_built_and_named_as_bn(name, scope):
+    arguments = ARGUMENTS.get(name, {})
     with DefaultScope.overwrite_default_scope(scope):
-        key, norm = build_norm_layer({'type': name, 'requires_grad': False, **ARGUMENTS[name]}, 6, postfix=2)
+        key, norm = build_norm_layer({'type': name, 'requires_grad': False, **arguments}, 6, postfix=2)
     assert key == 'bn2'
     assert type(norm) is LAYERS[name]
     assert norm.num_features == 6
     assert norm.eps == 1e-5
-    assert {argument: getattr(norm, argument) for argument in ARGUMENTS[name]} == ARGUMENTS[name]
+    assert {argument: getattr(norm, argument) for argument in arguments} == arguments
     assert not any(parameter.requires_grad for parameter in norm.parameters())
 
 

@@ -4,22 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from mmdet_cbn.layers import (
-    BatchRenorm2d,
-    CenteredConv2d,
-    CrossIterationBatchNorm2d,
-    MovingAverageBatchNorm2d,
-    NaiveCrossIterationBatchNorm2d,
-    pair_conv_norm,
-)
-
-LAYERS = [BatchRenorm2d, CrossIterationBatchNorm2d, MovingAverageBatchNorm2d, NaiveCrossIterationBatchNorm2d]
+from mmdet_cbn.layers import pair_conv_norm
+from tests.helpers.norms import NORMS
 
 
-@pytest.fixture(params=LAYERS)
+@pytest.fixture(params=NORMS)
 def trained(request):
-    conv = CenteredConv2d if request.param is MovingAverageBatchNorm2d else nn.Conv2d
-    model = nn.Sequential(conv(3, 8, 3), request.param(8), nn.ReLU())
+    norm = NORMS[request.param]
+    model = nn.Sequential(norm.conv(3, 8, 3), norm(8), nn.ReLU())
     pair_conv_norm(model)
     model(torch.randn(4, 3, 9, 9)).sum().backward()
     return model.eval()
@@ -34,7 +26,7 @@ def test_the_exported_model_computes_the_same(trained, tool):
         exported = torch.export.export(trained, (x,)).module()
     else:
         exported = torch.compile(trained, fullgraph=True, backend='eager')
-    assert torch.equal(exported(x), trained(x))
+    torch.testing.assert_close(exported(x), trained(x), rtol=0, atol=0)
 
 
 def test_quantization_can_be_prepared(trained):
