@@ -78,10 +78,11 @@ class FractionError:
                 entry = (call, Derivatives(of_mean, of_var))
             key = norm, fraction
             if key not in self._windows:
-                self._windows[key] = Window(norm.window_size - 1, moments.mean, theta, conv.groups)
+                self._windows[key] = Window(norm.window_size, moments.mean, theta, conv.groups)
             window = self._windows[key]
-            pooled[fraction] = window.average(moments, window.statistics(theta, call.bias)).var
-            window.push(moments, *entry)
+            pooled_moments = window.average(moments, window.statistics(theta, call.bias))
+            pooled[fraction] = pooled_moments.var
+            window.push(pooled_moments, *entry)
         exact = pooled.pop(1.0).clamp(min=norm.eps)
         for fraction, found in pooled.items():
             self._squares[fraction] += (found / exact - 1).square().sum().double().cpu()

@@ -60,6 +60,11 @@ class CrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
         window_size: k, the current iteration included, at least 1 (which is BN).
         burn_in: Number of first training forwards with k = 1, in which the weights move too fast for the
             correction. ``CrossIterationHook`` sets it from epochs.
+        averaging: 'window' averages the last k iterations equally, as the paper does. Beyond it,
+            'exponential' averages all of them with weights that decay by 1 - 2 / (k + 1), which has the mean
+            age of a window of k, and keeps one size of the weights whatever k (see ``ops.exponential``). Its
+            variance is at least the current one times its weight; where this bound takes over, it is a
+            constant in the backward pass.
         sync: Take statistics, derivatives and their gradients over the processes of torch's default group, as
             SyncBN does, so that window and GPUs add up. Every process has to call the layer and to reach it
             in its backward pass equally often; batches may differ in size or be empty. No effect in a single
@@ -98,6 +103,7 @@ class CrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
         *,
         window_size: int = 4,
         burn_in: int = 0,
+        averaging: str = 'window',
         sync: bool = False,
         derivative_fraction: float = 1.0,
         window_gradient: bool = False,
@@ -112,6 +118,7 @@ class CrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
             track_running_stats,
             window_size,
             burn_in,
+            averaging,
             sync,
             device,
             dtype,
@@ -150,7 +157,7 @@ class CrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
             if remember and self.window_gradient:
                 gradient = WindowGradient(conv, _where_there_is_data(window.gradient(pooled, past), batch))
             if remember:
-                window.push(batch.moments, call, self._differentiate(call, y, batch))
+                window.push(pooled, call, self._differentiate(call, y, batch))
         return self._use_window(pooled, batch, gradient)
 
     def _differentiate(self, call: ConvCall, y: Tensor, batch: BatchStatistics) -> Derivatives:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from ..ops import (
+    ExponentialMoments,
     Moments,
     PooledDerivatives,
     PooledMoments,
@@ -18,10 +19,13 @@ from ..ops import (
     joint_normalize,
     normalize,
 )
-from .arguments import check_flag, check_integer
+from .arguments import check_choice, check_flag, check_integer
 from .conv_call import read_weights
+from .exponential_window import ExponentialWindow
 from .stateful_norm import StatefulNorm
 from .window import Window
+
+WINDOWS = {'window': Window, 'exponential': ExponentialWindow}  # by the values of ``averaging``
 
 
 @dataclass(frozen=True)
@@ -90,10 +94,11 @@ class CrossIterationNorm(StatefulNorm):
     """Mixin beside torch's ``_BatchNorm``: normalization by the statistics of a window of iterations.
 
     Attributes:
-        window: The entries of earlier iterations, None before the first one: see :class:`Window`.
+        window: What is kept of earlier iterations, None before the first one: a :class:`Window` or an
+            :class:`ExponentialWindow`.
     """
 
-    arguments = ('window_size', 'burn_in', 'sync')
+    arguments = ('window_size', 'burn_in', 'averaging', 'sync')
 
     def __init__(
         self,
@@ -104,6 +109,7 @@ class CrossIterationNorm(StatefulNorm):
         track_running_stats: bool,
         window_size: int,
         burn_in: int,
+        averaging: str,
         sync: bool,
         device: torch.device | str | None,
         dtype: torch.dtype | None,
@@ -111,11 +117,13 @@ class CrossIterationNorm(StatefulNorm):
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
         check_integer('window_size', window_size, 1)
         check_integer('burn_in', burn_in, 0)
+        check_choice('averaging', averaging, tuple(WINDOWS))
         check_flag('sync', sync)
         self.window_size = window_size
         self.burn_in = burn_in
+        self.averaging = averaging
         self.sync = sync
-        self.window: Window | None = None
+        self.window: Window | ExponentialWindow | None = None
         # The counter on the host: reading the buffer in each iteration would wait for the GPU.
         self._iteration: int | None = 0
 
@@ -170,10 +178,15 @@ class CrossIterationNorm(StatefulNorm):
         return CrossIterationStatistics(*batch.moments, share, batch.positions, batch.synchronized)
 
     def _use_window(
-        self, pooled: PooledMoments, batch: BatchStatistics, gradient: WindowGradient | None = None
+        self,
+        pooled: PooledMoments | ExponentialMoments,
+        batch: BatchStatistics,
+        gradient: WindowGradient | None = None,
     ) -> CrossIterationStatistics:
         """Normalize by the average of the window."""
-        return CrossIterationStatistics(*pooled, batch.positions, batch.synchronized, gradient)
+        return CrossIterationStatistics(
+            pooled.mean, pooled.var, pooled.share, batch.positions, batch.synchronized, gradient
+        )
 
     def _normalize(self, y: Tensor, used: CrossIterationStatistics) -> Tensor:
         """Compute gamma * (y - mu_bar) / sqrt(var_bar + eps) + beta (eq. 12)."""
@@ -184,10 +197,12 @@ class CrossIterationNorm(StatefulNorm):
             return joint_normalize(y, self.weight, self.bias, mean, var, self.eps, used.share, used.positions)
         return normalize(y, self.weight, self.bias, mean, var, self.eps, used.share)
 
-    def _fitting_window(self, mean: Tensor, theta: Tensor | None = None, groups: int = 1) -> Window:
-        rows = self.window_size - 1
-        if self.window is None or not self.window.matches(rows, mean, theta):
-            self.window = Window(rows, mean, theta, groups)
+    def _fitting_window(
+        self, mean: Tensor, theta: Tensor | None = None, groups: int = 1
+    ) -> Window | ExponentialWindow:
+        kind = WINDOWS[self.averaging]
+        if not (isinstance(self.window, kind) and self.window.matches(self.window_size, mean, theta)):
+            self.window = kind(self.window_size, mean, theta, groups)
         return self.window
 
     def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> nn.Module:

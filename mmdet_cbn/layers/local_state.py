@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .cross_iteration_norm import CrossIterationNorm
+from .cross_iteration_norm import WINDOWS, CrossIterationNorm
+from .exponential_window import ExponentialWindow
 from .pairing import pair_conv_norm
 from .stateful_norm import StatefulNorm
 from .window import Window
@@ -94,21 +95,23 @@ def _load(norm: StatefulNorm, saved: Mapping[str, Any] | None, conv: nn.Conv2d |
     window = _make_window(saved['window'], norm.iterations.device)
     if window is None:
         return 'its window was saved by another version of mmdet_cbn'
-    weight = None if conv is None else conv.weight.flatten(1)
-    window_size = window.rows + 1
-    if window_size != norm.window_size:
-        return f'it was saved with window_size={window_size}, the layer has window_size={norm.window_size}'
-    if not window.matches(window.rows, window.mean[:, 0], weight):
+    if not isinstance(window, WINDOWS[norm.averaging]):
+        return f'it was saved with another averaging, the layer has averaging={norm.averaging!r}'
+    if window.window_size != norm.window_size:
+        sizes = f'window_size={window.window_size}, the layer has window_size={norm.window_size}'
+        return f'it was saved with {sizes}'
+    theta = None if conv is None else conv.weight.flatten(1)
+    if not window.matches(norm.window_size, window.mean.new_zeros(norm.num_features), theta):
         return 'its window was saved for another convolution'
     norm.window = window
     return None
 
 
-def _make_window(saved: Mapping[str, Any], device: torch.device) -> Window | None:
-    window = Window(1, torch.zeros(1))
-    if saved.keys() != vars(window).keys():
-        return None
-    for name, value in saved.items():
-        setattr(window, name, value)
-    window.apply(lambda tensor: tensor.to(device, copy=True))
-    return window
+def _make_window(saved: Mapping[str, Any], device: torch.device) -> Window | ExponentialWindow | None:
+    for kind in WINDOWS.values():
+        window = kind(2, torch.zeros(1))
+        if saved.keys() == vars(window).keys():
+            vars(window).update(saved)
+            window.apply(lambda tensor: tensor.to(device, copy=True))
+            return window
+    return None

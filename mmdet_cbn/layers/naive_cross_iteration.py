@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..ops import PastMoments
 from .cross_iteration_norm import CrossIterationNorm, CrossIterationStatistics
 
 
@@ -25,6 +24,7 @@ class NaiveCrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
         affine: Whether to learn gamma and beta.
         track_running_stats: As in ``nn.BatchNorm2d``.
         window_size: k, the current iteration included, at least 1 (which is BN).
+        averaging: 'window' or 'exponential'.
         burn_in: Number of first training forwards with k = 1.
         sync: Take statistics and their gradients over the processes of torch's default group.
         device: Of parameters and buffers.
@@ -50,6 +50,7 @@ class NaiveCrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
         *,
         window_size: int = 4,
         burn_in: int = 0,
+        averaging: str = 'window',
         sync: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -62,6 +63,7 @@ class NaiveCrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
             track_running_stats,
             window_size,
             burn_in,
+            averaging,
             sync,
             device,
             dtype,
@@ -86,7 +88,7 @@ class NaiveCrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
             return self._use_batch(batch)
         with torch.no_grad():
             window = self._fitting_window(batch.moments.mean)
-            pooled = window.average(batch.moments, PastMoments(window.mean, window.var))
+            pooled = window.average(batch.moments, window.statistics())
             if remember:
-                window.push(batch.moments)
+                window.push(pooled)
         return self._use_window(pooled, batch)

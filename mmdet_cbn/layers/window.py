@@ -39,16 +39,16 @@ class Window:
         taken: int64, shape (): number of entries so far.
     """
 
-    def __init__(self, rows: int, mean: Tensor, theta: Tensor | None = None, groups: int = 1) -> None:
+    def __init__(self, window_size: int, mean: Tensor, theta: Tensor | None = None, groups: int = 1) -> None:
         """Allocate an empty window.
 
         Args:
-            rows: How many entries it holds at most: k - 1, since the current iteration is not among them.
+            window_size: k, at least 2; it holds at most k - 1 entries, the current iteration not among them.
             mean: A tensor of shape (C,) that tells channels, type and device.
             theta: Weights (C, D) of the convolution, None for a window without compensation.
             groups: Groups of the convolution.
         """
-        self.rows = rows
+        self.rows = rows = window_size - 1
         self.measured = mean.new_zeros(mean.numel(), rows, 2 if theta is None else 4)
         self.mean_derivative = self.variance_derivative = None
         if theta is not None:
@@ -76,14 +76,15 @@ class Window:
         """Number of valid entries: int64, shape ()."""
         return self.taken.clamp(max=self.rows)
 
-    def matches(self, rows: int, mean: Tensor, theta: Tensor | None) -> bool:
+    @property
+    def window_size(self) -> int:
+        """The current iteration included, k."""
+        return self.rows + 1
+
+    def matches(self, window_size: int, mean: Tensor, theta: Tensor | None) -> bool:
         """Tell whether entries of this size, type and device fit in."""
-        if (rows, mean.numel(), mean.dtype, mean.device) != (
-            self.rows,
-            self.measured.size(0),
-            self.measured.dtype,
-            self.measured.device,
-        ):
+        held = (self.window_size, self.measured.size(0), self.measured.dtype, self.measured.device)
+        if (window_size, mean.numel(), mean.dtype, mean.device) != held:
             return False
         if theta is None or self.variance_derivative is None:
             return theta is None and self.variance_derivative is None
@@ -118,16 +119,16 @@ class Window:
         return pooled_derivatives(pooled, past, past.mean - self.mean, derivatives, self.valid())
 
     def push(
-        self, current: Moments, call: ConvCall | None = None, derivatives: Derivatives | None = None
+        self, pooled: PooledMoments, call: ConvCall | None = None, derivatives: Derivatives | None = None
     ) -> None:
-        """Add an entry, in place of the oldest when the window is full, unless it is not finite.
+        """Add the current iteration, in place of the oldest in a full window, unless it is not finite.
 
         Args:
-            current: Mean and variance of this iteration.
+            pooled: What :meth:`average` returned.
             call: The call of the convolution, None for a window without compensation.
             derivatives: Of mean and variance, None likewise.
         """
-        measured, writes = (current.mean[:, None], current.var[:, None]), []
+        measured, writes = tuple(moment[:, None] for moment in pooled.current), []
         if derivatives is not None:
             row = Derivatives(derivatives.mean[:, None], derivatives.var[:, None])
             measured += project(row, call.theta, call.bias)

@@ -11,6 +11,12 @@ from .compensation import (
 )
 from .conv_call import ConvCall
 from .derivatives import Derivatives, estimate_variance_derivative, mean_derivative, variance_derivative
+from .exponential import (
+    ExponentialMoments,
+    exponential_derivatives,
+    mix_derivatives,
+    pool_exponentially,
+)
 from .moments import Moments, all_finite, batch_moments, mean_of_squares, statistics_dtype
 from .moving_average import moving_average_normalize
 from .normalization import normalize
@@ -20,6 +26,7 @@ from .window_gradient import attach_gradient
 __all__ = [
     'ConvCall',
     'Derivatives',
+    'ExponentialMoments',
     'JointMoments',
     'Moments',
     'PastMoments',
@@ -30,14 +37,17 @@ __all__ = [
     'batch_moments',
     'compensate',
     'estimate_variance_derivative',
+    'exponential_derivatives',
     'joint_derivatives',
     'joint_moments',
     'joint_normalize',
     'mean_derivative',
     'mean_of_squares',
+    'mix_derivatives',
     'moving_average_normalize',
     'normalize',
     'pool',
+    'pool_exponentially',
     'pooled_derivatives',
     'project',
     'statistics_dtype',

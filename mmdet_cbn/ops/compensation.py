@@ -36,11 +36,13 @@ class PooledMoments(NamedTuple):
         mean: mu_bar, shape (C,).
         var: var_bar, shape (C,).
         share: Weight of each of the n entries, 1 / n, shape ().
+        current: Mean and variance of the current iteration.
     """
 
     mean: Tensor
     var: Tensor
     share: Tensor
+    current: Moments
 
 
 class PooledDerivatives(NamedTuple):
@@ -112,7 +114,7 @@ def pool(current: Moments, past: PastMoments, valid: Tensor) -> PooledMoments:
     spread = past.var.clamp(min=0).masked_fill_(invalid, 0).addcmul_(distance, distance)
     offset = distance.sum(1) * share
     var_bar = ((var + spread.sum(1)) * share).addcmul_(offset, offset, value=-1)
-    return PooledMoments(mean + offset, var_bar.clamp_(min=0), share)
+    return PooledMoments(mean + offset, var_bar.clamp_(min=0), share, current)
 
 
 def pooled_derivatives(

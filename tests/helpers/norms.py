@@ -46,6 +46,14 @@ NORMS = {
     'CBN with window_gradient': Norm(
         CrossIterationBatchNorm2d, 'CBN', {'window_size': 3, 'window_gradient': True}
     ),
+    'CBN, exponential': Norm(
+        CrossIterationBatchNorm2d,
+        'CBN',
+        {'window_size': 3, 'averaging': 'exponential', 'window_gradient': True},
+    ),
+    'NaiveCBN, exponential': Norm(
+        NaiveCrossIterationBatchNorm2d, 'NaiveCBN', {'window_size': 3, 'averaging': 'exponential'}
+    ),
     'NaiveCBN': Norm(NaiveCrossIterationBatchNorm2d, 'NaiveCBN', {'window_size': 3}),
     'MABN': Norm(MovingAverageBatchNorm2d, 'MABN', {'buffer_size': 3, 'warmup_iters': 2}, CenteredConv2d),
     'BRN': Norm(BatchRenorm2d, 'BRN', {'warmup_iters': 3}),

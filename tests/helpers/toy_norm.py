@@ -1,4 +1,4 @@
-"""A norm that is added by the recipe of docs/architecture.md; a plugin for pytest: ``-p tests.helpers.toy_norm``."""
+"""A norm added by the recipe of docs/architecture.md; a plugin: ``pytest -p tests.helpers.toy_norm``."""
 
 from __future__ import annotations
 

@@ -271,7 +271,7 @@ def entries(draw: st.DrawFn, dtype: torch.dtype = torch.float64, mean_limit: flo
 
 @given(entries())
 def test_pool_is_an_average_of_lists(case):
-    mean_bar, var_bar, share = case.pool()
+    mean_bar, var_bar, share, _ = case.pool()
     columns = [j for j, counts in enumerate(case.valid.tolist()) if counts]
     for c in range(len(case.mean)):
         mus = [case.mean[c].item()] + [case.past_mean[c, j].item() for j in columns]
@@ -289,13 +289,13 @@ def test_pool_does_not_depend_on_the_order_of_the_entries(case, random):
     shuffled = Entries(
         case.mean, case.var, case.past_mean[:, order], case.past_var[:, order], case.valid[order]
     )
-    for one, other in zip(case.pool(), shuffled.pool(), strict=True):
+    for one, other in zip(case.pool()[:3], shuffled.pool()[:3], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-13, atol=1e-13)
 
 
 @given(entries(), st.randoms(use_true_random=False), factors, st.floats(-10, 10))
 def test_pool_permutes_scales_and_moves_with_its_channels(case, random, scale, shift):
-    mean_bar, var_bar, share = case.pool()
+    mean_bar, var_bar, share, _ = case.pool()
     channels = random.sample(range(len(case.mean)), len(case.mean))
     moved = Entries(
         case.mean[channels] * scale + shift,
@@ -304,7 +304,7 @@ def test_pool_permutes_scales_and_moves_with_its_channels(case, random, scale, s
         case.past_var[channels] * scale**2,
         case.valid,
     )
-    new_mean, new_var, new_share = moved.pool()
+    new_mean, new_var, new_share, _ = moved.pool()
     torch.testing.assert_close(new_mean, mean_bar[channels] * scale + shift, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(new_var, var_bar[channels] * scale**2, rtol=1e-11, atol=1e-11)
     assert new_share == share
@@ -321,7 +321,7 @@ def test_pooled_batches_of_one_size_are_one_large_batch(shape, k, offset, seed):
     moments = [torch.stack(m, 1) for m in zip(*map(batch_moments, batches), strict=True)]
     valid = torch.ones(k - 1, dtype=torch.bool)
     mean, var = moments
-    mean_bar, var_bar, _ = pool(Moments(mean[:, 0], var[:, 0]), PastMoments(mean[:, 1:], var[:, 1:]), valid)
+    mean_bar, var_bar, *_ = pool(Moments(mean[:, 0], var[:, 0]), PastMoments(mean[:, 1:], var[:, 1:]), valid)
     expected_mean, expected_var = batch_moments(batches.flatten(0, 1))
     close(mean_bar, expected_mean, 100)
     close(var_bar, expected_var, 100)
@@ -376,7 +376,7 @@ def test_pooled_derivatives_are_autograds_through_the_papers_equations(window):
     past_mean, past_var, steps = (torch.stack(m, 1) for m in (past_mean, past_var, steps))
     share = torch.tensor(1 / len(mus), dtype=torch.float64)
     results = pooled_derivatives(
-        PooledMoments(mu_bar.detach(), var_bar.detach(), share),
+        PooledMoments(mu_bar.detach(), var_bar.detach(), share, Moments(window['mean'], window['var'])),
         PastMoments(past_mean, past_var),
         steps,
         Derivatives(window['p'], window['r']),

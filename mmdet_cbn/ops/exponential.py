@@ -1,0 +1,107 @@
+"""Averages with weights that decay, in which all earlier iterations are one linear function of the weights.
+
+Beyond the papers. Eq. 7 and 8 of CBN make each earlier mean mu_s and mean of squares nu_s a linear function
+of today's weights theta, so that any average of them is one such function as well, however many there are.
+With weights that decay by 1 - alpha a call, a the weight of the current one among all of them,
+
+    m(theta) = <P, theta> + const       P <- (1 - a) P + a p        p = d mu / d theta
+    n(theta) = <Q, theta> + const       Q <- (1 - a) Q + a q        q = d nu / d theta
+    mu_bar = a mu + (1 - a) m           nu_bar = a nu + (1 - a) n   var_bar = max(nu_bar - mu_bar^2, a var)
+
+where the bound is what eq. 10 guarantees: earlier variances are not negative. Squares are taken about a
+centre z, the latest mu_bar, so that nothing cancels when means are large; a step dz of the centre turns Q
+into Q - 2 dz P.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .compensation import PooledDerivatives
+from .derivatives import Derivatives
+from .moments import Moments
+
+
+class ExponentialMoments(NamedTuple):
+    """What an exponential window normalizes by.
+
+    Attributes:
+        mean: mu_bar, shape (C,).
+        var: var_bar, shape (C,).
+        share: Weight a of the current iteration, shape ().
+        current: Mean and variance of the current iteration.
+        free_var: nu_bar - mu_bar^2, shape (C,): var_bar without its bound.
+    """
+
+    mean: Tensor
+    var: Tensor
+    share: Tensor
+    current: Moments
+    free_var: Tensor
+
+
+def pool_exponentially(current: Moments, past: Moments, share: Tensor) -> ExponentialMoments:
+    """Average the current statistics with the average of the earlier ones.
+
+    Args:
+        current: Mean and biased variance of this iteration.
+        past: m and n - m^2 under today's weights, shape (C,) each; the latter may be below 0.
+        share: Weight a of the current iteration, shape ().
+    """
+    # The differences of two groups about their common mean: no cancellation, and for a = 1 just the current.
+    gap = current.mean - past.mean
+    moved = gap * share
+    free_var = past.var.lerp(current.var, share).addcmul_(moved, gap - moved)
+    return ExponentialMoments(
+        past.mean + moved, torch.maximum(free_var, current.var * share), share, current, free_var
+    )
+
+
+def mix_derivatives(
+    past: Derivatives, own: Derivatives, pooled: ExponentialMoments, centre: Tensor
+) -> Derivatives:
+    """Take an iteration into P and Q, and move their centre to mu_bar.
+
+    Args:
+        past: P of shape (groups, D), and Q of shape (C, D) about ``centre``.
+        own: Of this iteration's mean and variance; the latter is changed in place.
+        pooled: From :func:`pool_exponentially`.
+        centre: z, shape (C,).
+
+    Returns:
+        P, and Q about ``pooled.mean``.
+    """
+    groups, size = past.mean.shape
+    step, offset = pooled.mean - centre, pooled.current.mean - pooled.mean
+    old = torch.addcmul(
+        past.var.view(groups, -1, size), step.view(groups, -1, 1), past.mean[:, None], value=-2
+    )
+    new = own.var.view(groups, -1, size).addcmul_(offset.view(groups, -1, 1), own.mean[:, None], value=2)
+    return Derivatives(past.mean.lerp(own.mean, pooled.share), old.lerp_(new, pooled.share).view(-1, size))
+
+
+def exponential_derivatives(
+    past: Derivatives, pooled: ExponentialMoments, centre: Tensor, bias_derivative: Tensor
+) -> PooledDerivatives:
+    """Differentiate mu_bar and var_bar through the earlier iterations, as functions of today's weights.
+
+    Where the bound of var_bar took over, its derivative is 0.
+
+    Args:
+        past: P of shape (groups, D), and Q of shape (C, D) about ``centre``.
+        pooled: From :func:`pool_exponentially`.
+        centre: z, shape (C,).
+        bias_derivative: d n / d b about ``centre``, shape (C,).
+    """
+    groups, size = past.mean.shape
+    rest = 1 - pooled.share
+    free = torch.where(pooled.free_var == pooled.var, rest, 0)
+    slope = -2 * (pooled.mean - centre)
+    of_var = torch.addcmul(past.var.view(groups, -1, size), slope.view(groups, -1, 1), past.mean[:, None])
+    return PooledDerivatives(
+        past.mean * rest,
+        of_var.view(-1, size).mul_(free[:, None]),
+        rest,
+        (bias_derivative + slope) * free,
+    )
