@@ -5,6 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from mmdet_cbn.layers.exponential_window import ExponentialWindow
+from mmdet_cbn.layers.window import Window
+
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
     """Copy everything that training leaves behind: parameters, last gradients, and :func:`memory`."""
@@ -24,10 +27,12 @@ def memory(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in state.items()}
 
 
-def entries(window: object) -> dict[str, Tensor]:
-    """Return what a window holds, the entries that count along the first axis, newest last."""
-    newest_last = [(int(window.position) - age) % window.rows for age in range(int(window.fill), 0, -1)]
+def entries(window: Window | ExponentialWindow) -> dict[str, Tensor]:
+    """Return what a window holds, with entries those that count along the first axis, newest last."""
     tensors = {key: value for key, value in vars(window).items() if isinstance(value, Tensor)}
+    if isinstance(window, ExponentialWindow):
+        return tensors
+    newest_last = [(int(window.position) - age) % window.rows for age in range(int(window.fill), 0, -1)]
     return {k: v.movedim(1, 0)[newest_last] if v.dim() > 1 else v for k, v in tensors.items()}
 
 
