@@ -59,13 +59,15 @@ def test_import_is_silent_for_users_of_plain_pytorch():
     assert run.stderr == ''
 
 
-OURS = "[str(w.message) for w in caught if 'mmdet_cbn' in w.filename or 'not found' in str(w.message)]"
+OUR_WARNINGS = (
+    "[str(w.message) for w in caught if 'mmdet_cbn' in w.filename or 'not found' in str(w.message)]"
+)
 
 
 def test_import_is_silent_where_nothing_is_missing():
     pytest.importorskip('mmdet')
     names = 'mmdet_cbn.CrossIterationHook.__name__, mmdet_cbn.PairedConvModule.__name__'
-    script = IMPORT + f'print({OURS})\nprint({names})'
+    script = IMPORT + f'print({OUR_WARNINGS})\nprint({names})'
     *_, warnings, names = python(script).stdout.splitlines()
     assert warnings == '[]'
     assert names == 'CrossIterationHook PairedConvModule'
