@@ -71,6 +71,7 @@ def test_centred_convolution_is_built():
     assert type(conv) is layers.CenteredConv2d
 
 
+@pytest.mark.slow
 def test_custom_imports_are_all_that_a_config_needs(tmp_path):
     config = tmp_path / 'config.py'
     config.write_text(

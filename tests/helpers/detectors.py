@@ -25,8 +25,7 @@ def resnet18(norm_cfg: dict, channels: int = 8, stages: int = 4, **options: obje
         dilations=(1,) * stages,
         out_indices=tuple(range(stages)),
         norm_cfg=norm_cfg,
-        norm_eval=False,
-        **options,
+        **{'norm_eval': False, **options},
     )
 
 

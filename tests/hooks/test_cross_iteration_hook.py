@@ -189,6 +189,7 @@ def test_fraction_of_an_epoch(coco, tmp_path):
     assert Counter(run.recorder.pooling_since.values()) == {2: len(run.norms)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('others', [[], [EMA]], ids=['alone', 'beside EMAHook'])
 def test_resume_continues_burn_in_where_it_was(coco, tmp_path, others):
     hooks = [{'type': 'CrossIterationHook', 'burn_in_epochs': 2}, *others]
@@ -202,6 +203,7 @@ def test_resume_continues_burn_in_where_it_was(coco, tmp_path, others):
     assert resumed.norms[IN_HEAD].iteration == 3 * EPOCH * LEVELS
 
 
+@pytest.mark.slow
 def test_resume_after_burn_in_pools_at_once(coco, straight, tmp_path):
     hook = {'type': 'CrossIterationHook', 'burn_in_epochs': 1}
     checkpoint = Path(straight.runner.work_dir) / 'epoch_2.pth'
@@ -210,6 +212,7 @@ def test_resume_after_burn_in_pools_at_once(coco, straight, tmp_path):
     assert resumed.norms[IN_HEAD].burn_in == EPOCH * LEVELS
 
 
+@pytest.mark.slow
 def test_fine_tuning_a_cbn_model_starts_burn_in_anew(coco, straight, tmp_path):
     """load_from without resume: the weights move fast again, whatever the checkpoint counted."""
     hook = {'type': 'CrossIterationHook', 'burn_in_epochs': 1}
@@ -262,6 +265,7 @@ def random_losses(model: nn.Module) -> dict:
     return model(**model.data_preprocessor(batch, True), mode='loss')
 
 
+@pytest.mark.slow
 def test_ema_model_is_paired_and_evaluates(coco, tmp_path):
     hook = {'type': 'CrossIterationHook', 'burn_in_epochs': 1}
     run = Trained(coco, tmp_path, EMA, hook, epochs=2, evaluate=True)
@@ -294,6 +298,7 @@ class CpuBfloat16(OptimWrapper):
         return torch.autocast('cpu', torch.bfloat16)
 
 
+@pytest.mark.slow
 def test_trains_in_bfloat16_on_cpu(coco, tmp_path):
     wrapper = {'type': CpuBfloat16, 'optimizer': {'type': 'SGD', 'lr': 0.01}}
     run = Trained(coco, tmp_path, CrossIterationHook(burn_in_epochs=1), epochs=2, optim_wrapper=wrapper)
@@ -306,6 +311,7 @@ def test_trains_in_bfloat16_on_cpu(coco, tmp_path):
         assert norm.running_mean.isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='AmpOptimWrapper needs a GPU')
 @pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
 def test_trains_with_amp_optim_wrapper(coco, tmp_path, dtype):

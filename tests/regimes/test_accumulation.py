@@ -22,6 +22,8 @@ from tests.helpers.small_detector import (
 )
 from tests.helpers.snapshot import entries
 
+pytestmark = pytest.mark.slow
+
 MICRO_BATCHES = 3  # with a window of 4, all of them are in it when the step is taken
 
 

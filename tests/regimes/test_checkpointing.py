@@ -25,6 +25,7 @@ def validate(model: nn.Module) -> None:
     model.train()
 
 
+@pytest.mark.slow
 @every_kind
 @pytest.mark.parametrize('use_reentrant', [False, True], ids=['non-reentrant', 'reentrant'])
 def test_checkpointing_equals_the_plain_run(kind, use_reentrant):

@@ -12,6 +12,8 @@ from tests.helpers.norms import NORMS
 from tests.helpers.small_detector import METHODS, STEPS, images, make_norm, train
 from tests.helpers.snapshot import assert_same, snapshot
 
+pytestmark = pytest.mark.slow
+
 
 class ResidualDetector(nn.Module):
     """Without loops over submodules, in which torch.compile gives up on a function that it must interrupt."""

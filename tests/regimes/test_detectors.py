@@ -29,6 +29,8 @@ from tests.helpers.norms import NORMS
 from tests.helpers.small_detector import METHODS, STEPS, assert_finite, norms_of
 from tests.helpers.snapshot import assert_same, snapshot
 
+pytestmark = pytest.mark.slow
+
 every_method = pytest.mark.parametrize('method', METHODS)
 
 

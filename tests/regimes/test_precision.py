@@ -20,6 +20,8 @@ from tests.helpers.small_detector import (
 )
 from tests.helpers.snapshot import assert_nearly_same, snapshot
 
+pytestmark = pytest.mark.slow
+
 every_method = pytest.mark.parametrize('method', METHODS)
 
 

@@ -14,6 +14,8 @@ from tests.helpers import processes
 from tests.helpers.small_detector import METHODS, STEPS, SmallDetector, detection_loss, images, train
 from tests.helpers.snapshot import assert_nearly_same, snapshot
 
+pytestmark = pytest.mark.slow
+
 Results = list[dict[str, Tensor]]  # of one method, for each process
 # MMEngine's setting with two processes, torch's default with three.
 BROADCAST_BUFFERS = {2: False, 3: True}

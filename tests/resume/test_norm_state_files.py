@@ -83,6 +83,7 @@ def test_each_checkpoint_has_its_file(six_iterations):
     assert saved['norms']['bbox_head.cls_convs.0.bn']['window'] is None
 
 
+@pytest.mark.slow
 def test_by_default_nothing_is_written_and_the_window_refills(images, tmp_path):
     hook = {'type': 'CrossIterationHook'}
     run(images, tmp_path, hook, iterations=3)
@@ -99,6 +100,7 @@ def test_resumed_in_peace(images, interrupted):
     assert warnings_of(resumed) == []
 
 
+@pytest.mark.slow
 def test_resumed_from_a_checkpoint_by_its_name(images, interrupted):
     name = str(interrupted / 'iter_3.pth')
     resumed = run(images, interrupted, iterations=4, resume=True, load_from=name)
@@ -106,6 +108,7 @@ def test_resumed_from_a_checkpoint_by_its_name(images, interrupted):
     assert warnings_of(resumed) == []
 
 
+@pytest.mark.slow
 def test_beside_the_ema_hook(images, tmp_path):
     """It swaps its own weights with the model's in the checkpoint."""
     ema = {'type': 'EMAHook', 'momentum': 0.1}
@@ -121,6 +124,7 @@ def test_beside_the_ema_hook(images, tmp_path):
     assert warnings_of(resumed) == []
 
 
+@pytest.mark.slow
 def test_fine_tuning_starts_with_empty_windows(images, interrupted, tmp_path_factory):
     name = str(interrupted / 'iter_6.pth')
     tuned = run(images, tmp_path_factory.mktemp('tuned'), iterations=1, load_from=name)
@@ -197,6 +201,7 @@ def test_what_fits_is_kept_where_one_layer_does_not(images, interrupted):
     assert 'backbone.bn1 (process 0): nothing was saved of it.' in line
 
 
+@pytest.mark.slow
 def test_files_go_with_their_checkpoints(images, tmp_path):
     """Also those of another number of processes; what belongs to nobody's checkpoint is left alone."""
     others = [tmp_path / 'iter_2.norms_rank1_of_2.pt', tmp_path / 'epoch_1.pt']
@@ -213,6 +218,7 @@ def test_files_go_with_their_checkpoints(images, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_epochs(images, tmp_path):
     """The iteration of a checkpoint by epochs is counted in another way."""
     each = {'checkpoint': {'type': 'CheckpointHook', 'interval': 1}}
@@ -309,6 +315,7 @@ def test_wrong_save_window(value):
         CrossIterationHook(save_window=value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['CBN', 'NaiveCBN'])
 def test_bn_takes_over_for_inference(images, tmp_path, kind):
     """The same keys and the same detections, in the same model of MMDetection with BN."""
