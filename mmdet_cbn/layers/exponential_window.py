@@ -143,7 +143,7 @@ class ExponentialWindow:
         Returns:
             ``fill``: effective number of entries; ``clamped``: share of the channels whose variance is
             extrapolated below 0; ``compensation``: root mean square of the correction of the mean, in units
-            of the standard deviation.
+            of the standard deviation (both under today's weights, channels with a variance above 0).
         """
         mean, var = self.statistics(theta, bias)
         step = (mean - self.mean).square() / var.clamp(min=torch.finfo(var.dtype).tiny)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mmdet_cbn.layers.window import Window
 from tests.helpers.small_detector import (
     METHODS,
     STEPS,
@@ -41,7 +42,7 @@ class Watch:
         for norm, (y, output) in self.calls.items():
             assert y.dtype == output.dtype == dtype
             window = getattr(norm, 'window', None)
-            if window is not None:
+            if isinstance(window, Window):
                 row = (int(window.position) - 1) % window.rows
                 values = y.double().transpose(0, 1).flatten(1)
                 for measured, exact in (
