@@ -19,6 +19,8 @@ MODEL_NORMS: Mapping[str, Method] = {
     **{method.label: method for method in METHODS.values()},
     'GN': replace(METHODS['gn'], arguments={'num_groups': 32}),
     'CBN, fraction 1/8': _cbn(derivative_fraction=1 / 8),
+    'CBN, exponential': _cbn(averaging='exponential'),
+    'CBN, exponential, fraction 1/8': _cbn(averaging='exponential', derivative_fraction=1 / 8),
 }
 LAYER_NORMS: Mapping[str, Method] = {
     **MODEL_NORMS,

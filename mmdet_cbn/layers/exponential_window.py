@@ -96,19 +96,19 @@ class ExponentialWindow:
         centre, mean, square, _ = self.moments.unbind(1)
         if theta is not None:
             held = Derivatives(self.mean_derivative, self.variance_derivative)
-            of_mean, of_square = _project(held, theta, bias, self._by_bias())
+            of_mean, of_square = _project(held, theta, bias, self.mean - self.centre)
             mean, square = of_mean + mean, of_square + square
         step = mean - centre
         return Moments(mean, torch.addcmul(square, step, step, value=-1))
 
     def average(self, current: Moments, past: Moments) -> ExponentialMoments:
         """Return mu_bar and var_bar of the current iteration and :meth:`statistics` (eq. 9 to 11)."""
-        return pool_exponentially(current, past, 1 / self._next_weights())
+        return pool_exponentially(current, past, 1 / (1 + (1 - self.alpha) * self.weights))
 
     def gradient(self, pooled: ExponentialMoments, past: Moments) -> PooledDerivatives:
         """Differentiate what :meth:`average` made of :meth:`statistics` by today's weights."""
         derivatives = Derivatives(self.mean_derivative, self.variance_derivative)
-        return exponential_derivatives(derivatives, pooled, self.centre, self._by_bias())
+        return exponential_derivatives(derivatives, pooled, self.centre, self.mean)
 
     def push(
         self,
@@ -128,12 +128,12 @@ class ExponentialWindow:
         if derivatives is not None:
             held = Derivatives(self.mean_derivative, self.variance_derivative)
             mixed = mix_derivatives(held, derivatives, pooled, self.centre)
-            of_mean, of_square = _project(mixed, call.theta, call.bias, 2 * (mean - pooled.mean))
+            of_mean, of_square = _project(mixed, call.theta, call.bias, mean - pooled.mean)
             offset, square = offset - of_mean, square - of_square
             writes = list(zip(held, mixed, strict=True))
         moments = torch.stack((pooled.mean, offset, square, mean), 1)
         finite = all_finite(moments)  # an inf or nan anywhere in the derivatives reaches their products
-        writes += [(self.moments, moments), (self.weights, self._next_weights())]
+        writes += [(self.moments, moments), (self.weights, 1 / pooled.share)]
         for kept, new in writes:
             torch.where(finite, new, kept, out=kept)
 
@@ -154,18 +154,14 @@ class ExponentialWindow:
             'compensation': torch.where(some & (var > 0), step, 0).mean().sqrt(),
         }
 
-    def _by_bias(self) -> Tensor:
-        """Return d n / d b = 2 (average of mu_s - z), shape (C,); d m / d b is 1."""
-        return 2 * (self.mean - self.centre)
-
-    def _next_weights(self) -> Tensor:
-        return 1 + (1 - self.alpha) * self.weights
-
 
 def _project(
-    derivatives: Derivatives, theta: Tensor, bias: Tensor | None, by_bias: Tensor
+    derivatives: Derivatives, theta: Tensor, bias: Tensor | None, offset: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return <P, theta> and <Q, theta> of shape (C,), the bias being part of theta."""
+    """Return <P, theta> and <Q, theta> of shape (C,), the bias being part of theta.
+
+    By the bias, m has the derivative 1, and n twice the ``offset`` of the measured means from the centre.
+    """
     rows = Derivatives(derivatives.mean[:, None], derivatives.var[:, None])
     of_mean, of_square = (product[:, 0] for product in project(rows, theta, bias))
-    return of_mean, of_square if bias is None else torch.addcmul(of_square, by_bias, bias)
+    return of_mean, of_square if bias is None else torch.addcmul(of_square, offset, bias, value=2)

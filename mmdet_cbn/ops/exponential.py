@@ -82,7 +82,7 @@ def mix_derivatives(
 
 
 def exponential_derivatives(
-    past: Derivatives, pooled: ExponentialMoments, centre: Tensor, bias_derivative: Tensor
+    past: Derivatives, pooled: ExponentialMoments, centre: Tensor, measured_mean: Tensor
 ) -> PooledDerivatives:
     """Differentiate mu_bar and var_bar through the earlier iterations, as functions of today's weights.
 
@@ -92,7 +92,7 @@ def exponential_derivatives(
         past: P of shape (groups, D), and Q of shape (C, D) about ``centre``.
         pooled: From :func:`pool_exponentially`.
         centre: z, shape (C,).
-        bias_derivative: d n / d b about ``centre``, shape (C,).
+        measured_mean: Average of the earlier means as measured, shape (C,): d nu_s / d b is 2 mu_s.
     """
     groups, size = past.mean.shape
     rest = 1 - pooled.share
@@ -103,5 +103,5 @@ def exponential_derivatives(
         past.mean * rest,
         of_var.view(-1, size).mul_(free[:, None]),
         rest,
-        (bias_derivative + slope) * free,
+        2 * (measured_mean - pooled.mean) * free,
     )

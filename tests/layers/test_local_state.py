@@ -145,6 +145,14 @@ def test_another_version():
     assert twin[1].iteration == 5
 
 
+@pytest.mark.parametrize(('saved', 'own'), [('CBN', 'CBN, exponential'), ('CBN, exponential', 'CBN')])
+def test_another_averaging(saved, own):
+    block = trained(LAYERS[saved])
+    twin = twin_of(block, LAYERS[own])
+    assert 'another averaging' in load_local_state(twin, through_a_file(local_state(block)))['1']
+    assert twin[1].window is None
+
+
 def test_another_convolution():
     block = trained(LAYERS['CBN'])
     other = make_block(LAYERS['CBN'], kernel_size=1, padding=0)

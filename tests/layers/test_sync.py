@@ -22,6 +22,8 @@ LAYERS = {
     'CBN without affine': partial(NORMS['CBN'], affine=False),
     'CBN, k = 1': partial(NORMS['CBN'], window_size=1),
     'NaiveCBN': NORMS['NaiveCBN'],
+    'CBN, exponential': NORMS['CBN, exponential'],
+    'NaiveCBN, exponential': NORMS['NaiveCBN, exponential'],
 }
 
 
