@@ -137,6 +137,7 @@ def test_unknown_name(tmp_path):
     assert 'mask-rcnn_r50_fpn_4conv1fc_cbn' in done.stderr
 
 
+@pytest.mark.slow
 def test_convert_tool(tmp_path):
     """R50-wc saved by hand: the download is skipped, the conversion done; then the other tool."""
     weights = pytest.importorskip('torchvision').models.resnet50().state_dict()
