@@ -123,6 +123,7 @@ def run(tool: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_list(tmp_path):
     done = run('download_checkpoint.py', '--list', cwd=tmp_path)
     assert done.returncode == 0
