@@ -90,6 +90,7 @@ def test_meta_is_kept_and_optimizer_dropped(converted, old):
         assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size(), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', [name for name, released in CATALOGUE.items() if released.config])
 def test_every_released_model_loads_strictly(name):
     """Keys carry ``module.``; the norms of FPN and heads counted no batches, as the authors' CBN."""
@@ -147,6 +148,7 @@ def test_a_converted_checkpoint_is_refused(converted, tmp_path):
     assert 'unknown: roi_head.bbox_head.fc_cls.weight' in refuse(again, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('detector', ['faster-rcnn', 'mask-rcnn'])
 def test_old_geometry(detector):
     """Every part of the config keeps it, and the model detects with it."""

@@ -123,6 +123,7 @@ def run(tool: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_list(tmp_path):
     done = run('download_checkpoint.py', '--list', cwd=tmp_path)
     assert done.returncode == 0
@@ -137,6 +138,7 @@ def test_unknown_name(tmp_path):
     assert 'mask-rcnn_r50_fpn_4conv1fc_cbn' in done.stderr
 
 
+@pytest.mark.slow
 def test_convert_tool(tmp_path):
     """R50-wc saved by hand: the download is skipped, the conversion done; then the other tool."""
     weights = pytest.importorskip('torchvision').models.resnet50().state_dict()

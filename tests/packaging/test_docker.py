@@ -65,6 +65,7 @@ def image(instructions, tmp_path_factory):
     raise AssertionError('no RUN of tools/setup_env.sh')
 
 
+@pytest.mark.slow
 def test_set_up_finds_what_it_reads(image):
     """It gets as far as looking for Python; the package is installed and imported after that."""
     folder, _ = image
