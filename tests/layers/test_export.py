@@ -17,7 +17,20 @@ def trained(request):
     return model.eval()
 
 
-@pytest.mark.parametrize('tool', ['trace', 'export', 'compile'])
+dynamo_takes_hooks = pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split('.')[:2])) < (2, 2),
+    reason='dynamo of torch 2.1 takes no forward hook that is a bound method',
+)
+
+
+@pytest.mark.parametrize(
+    'tool',
+    [
+        'trace',
+        pytest.param('export', marks=dynamo_takes_hooks),
+        pytest.param('compile', marks=dynamo_takes_hooks),
+    ],
+)
 def test_the_exported_model_computes_the_same(trained, tool):
     x = torch.randn(2, 3, 9, 9)
     if tool == 'trace':
