@@ -12,6 +12,8 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.benchmark.utils.timer import timer as synchronizing_clock
 from tqdm import trange
 
+from mmdet_cbn.layers import CrossIterationNorm
+
 MIN_SECONDS = 0.2
 
 
@@ -65,7 +67,7 @@ def peak_memory(function: Callable[[], object], device: torch.device) -> int:
 
 def kept_bytes(module: nn.Module) -> int:
     """Return the bytes of all that a module keeps between iterations: parameters, buffers and windows."""
-    windows = [getattr(part, 'window', None) for part in module.modules()]
+    windows = [part.window for part in module.modules() if isinstance(part, CrossIterationNorm)]
     tensors = [*module.parameters(), *module.buffers()]
     tensors += [value for window in windows if window is not None for value in vars(window).values()]
     return sum(value.numel() * value.element_size() for value in tensors if isinstance(value, Tensor))
