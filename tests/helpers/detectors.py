@@ -41,9 +41,10 @@ def retinanet(
     neck: dict | None = None,
     head: dict | None = None,
     conv_cfg: dict | None = None,
+    levels: int = 2,
     **of_backbone: object,
 ) -> ConfigDict:
-    """Return a detector without anything random, whose head runs once for each of two levels.
+    """Return a detector without anything random, whose head runs once for each level.
 
     RetinaNet assigns every anchor without sampling. With all norms it has 14 of them.
 
@@ -52,13 +53,14 @@ def retinanet(
         neck: ... that of the neck, ...
         head: ... and that of the head.
         conv_cfg: Of backbone and head.
+        levels: Of the pyramid.
         **of_backbone: Further arguments of the backbone.
     """
     return ConfigDict(
         type='RetinaNet',
         data_preprocessor=dict(type='DetDataPreprocessor', mean=[90] * 3, std=[60] * 3),
         backbone=resnet18(backbone, channels=4, stages=2, conv_cfg=conv_cfg, **of_backbone),
-        neck=fpn([4, 8], levels=2, norm_cfg=neck, start_level=1),
+        neck=fpn([4, 8], levels, norm_cfg=neck, start_level=1),
         bbox_head=dict(
             type='RetinaHead',
             num_classes=2,
@@ -72,7 +74,7 @@ def retinanet(
                 ratios=[1.0],
                 octave_base_scale=4,
                 scales_per_octave=1,
-                strides=[8, 16],
+                strides=[8 * 2**level for level in range(levels)],
             ),
             bbox_coder=dict(type='DeltaXYWHBBoxCoder'),
         ),

@@ -37,7 +37,8 @@ every_method = pytest.mark.parametrize('method', METHODS)
 def build(norm_cfg: dict, norm_in_head: bool = True, **backbone: object) -> nn.Module:
     init_default_scope('mmdet')
     torch.manual_seed(0)
-    model = MODELS.build(retinanet(norm_cfg, head=norm_cfg if norm_in_head else None, **backbone))
+    head = norm_cfg if norm_in_head else None
+    model = MODELS.build(retinanet(norm_cfg, head=head, levels=5, **backbone))
     model.init_weights()  # a Runner does it otherwise
     pair_conv_norm(model)
     return model.train()
