@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ...layers import CrossIterationBatchNorm2d, MovingAverageBatchNorm2d, StatefulNorm
 from ...layers.arguments import check_integer
 from ...ops import batch_moments, normalize
-from ...ops.torch_private import in_backward_pass
+from ...ops.torch_private import batch_norm_backward, in_backward_pass
 from .file import LayerStatistics, write_statistics
 
 _WAITING = 1000  # records that wait on the device for their way to the host
@@ -347,17 +347,8 @@ def _backward_statistics(
 ) -> tuple[Tensor, Tensor]:
     """Return g_B and Psi_B, shape (C,)."""
     # The gradients of beta and gamma, in one pass that sums in the type of the statistics.
-    _, products, sums = torch.ops.aten.native_batch_norm_backward(
-        grad.to(x.dtype),
-        x,
-        torch.ones_like(mean),
-        None,
-        None,
-        mean,
-        invstd,
-        True,
-        norm.eps,
-        [False, True, True],
+    _, products, sums = batch_norm_backward(
+        grad.to(x.dtype), x, torch.ones_like(mean), mean, invstd, (False, True, True)
     )
     scale = 1 if norm.weight is None else norm.weight.to(mean.dtype)
     positions = x.numel() // x.size(1)
