@@ -51,7 +51,7 @@ class LiteralCBN:
         mu_grads = torch.autograd.grad(mu.sum(), theta, retain_graph=True)
         nu_grads = torch.autograd.grad(nu.sum(), theta, retain_graph=True)
         k = 1 if self.iterations < self.burn_in else self.window_size
-        if k > 1 and k != self.past_size:
+        if k == 1 or k != self.past_size:
             self.past, self.past_size = [], k
         mus, nus = [mu], [nu]
         for old_mu, old_nu, *rows in self.past if k > 1 else ():

@@ -72,6 +72,18 @@ def test_its_memory_is_one_size_of_the_weights(window_size):
     assert kept <= 1.05 * block[0].weight.numel()
 
 
+@pytest.mark.parametrize('averaging', ['window', 'exponential'])
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_window_size_of_1_forgets_what_other_weights_made(kind, averaging):
+    block = nn.Sequential(nn.Conv2d(3, 4, 3), kind(4, averaging=averaging))
+    pair_conv_norm(block)
+    for window_size, fill in ((4, 1), (4, 2), (1, None), (4, 1)):
+        block[1].window_size = window_size
+        block(torch.randn(2, 3, 6, 6))
+        window = block[1].window
+        assert (None if window is None else round(float(window.fill), 1)) == pytest.approx(fill, abs=0.2)
+
+
 @pytest.mark.parametrize('kind', KINDS)
 def test_fill_grows_to_the_window_size(kind):
     block = nn.Sequential(nn.Conv2d(3, 4, 3), kind(4, window_size=6, averaging='exponential'))
