@@ -173,7 +173,7 @@ class CrossIterationNorm(StatefulNorm):
         self.iterations.add_(1)
 
     def _use_batch(self, batch: BatchStatistics) -> CrossIterationStatistics:
-        """Normalize by this iteration alone, and forget earlier ones: their weights are too far away later."""
+        """Normalize by this iteration alone, and forget earlier ones, whose weights will be far away."""
         self.window = None
         share = torch.ones_like(batch.positions) if batch.synchronized else None
         return CrossIterationStatistics(*batch.moments, share, batch.positions, batch.synchronized)
