@@ -20,12 +20,12 @@ MODEL_NORMS: Mapping[str, Method] = {
     'GN': replace(METHODS['gn'], arguments={'num_groups': 32}),
     'CBN, fraction 1/8': _cbn(derivative_fraction=1 / 8),
     'CBN, exponential': _cbn(averaging='exponential'),
-    'CBN, exponential, fraction 1/8': _cbn(averaging='exponential', derivative_fraction=1 / 8),
 }
 LAYER_NORMS: Mapping[str, Method] = {
     **MODEL_NORMS,
     'CBN, k=2': _cbn(window_size=2),
     'CBN, k=8': _cbn(window_size=8),
+    'CBN, exponential, fraction 1/8': _cbn(averaging='exponential', derivative_fraction=1 / 8),
 }
 
 

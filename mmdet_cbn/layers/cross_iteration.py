@@ -45,7 +45,8 @@ class CrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
 
     In training mode the layer must be told which convolution feeds it: see :func:`pair_conv_norm`.
 
-    Unusual inputs: an empty batch passes through and changes nothing. Statistics with inf or nan enter
+    Unusual inputs: an empty batch passes through and changes nothing (with ``sync=True`` it takes part in the
+    statistics of all processes). Statistics with inf or nan enter
     neither the window nor the running statistics. A training-mode forward under ``torch.no_grad`` uses
     the window without adding to it (and moves the running statistics, as BN does). Second derivatives are
     not supported. Activation checkpointing of both kinds adds each iteration once (:mod:`.repetition`).
@@ -62,9 +63,8 @@ class CrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
             correction. ``CrossIterationHook`` sets it from epochs.
         averaging: 'window' averages the last k iterations equally, as the paper does. Beyond it,
             'exponential' averages all of them with weights that decay by 1 - 2 / (k + 1), which has the mean
-            age of a window of k, and keeps one size of the weights whatever k (see ``ops.exponential``). Its
-            variance is at least the current one times its weight; where this bound takes over, it is a
-            constant in the backward pass.
+            age of a window of k, and keeps one size of the weights whatever k (see ``ops.exponential``). The
+            maximum of eq. 10 is taken of the averages.
         sync: Take statistics, derivatives and their gradients over the processes of torch's default group, as
             SyncBN does, so that window and GPUs add up. Every process has to call the layer and to reach it
             in its backward pass equally often; batches may differ in size or be empty. No effect in a single
@@ -158,6 +158,7 @@ class CrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
                 gradient = WindowGradient(conv, _where_there_is_data(window.gradient(pooled, past), batch))
             if remember:
                 window.push(pooled, call, self._differentiate(call, y, batch))
+                self.window = window
         return self._use_window(pooled, batch, gradient)
 
     def _differentiate(self, call: ConvCall, y: Tensor, batch: BatchStatistics) -> Derivatives:

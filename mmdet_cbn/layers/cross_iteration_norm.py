@@ -201,10 +201,14 @@ class CrossIterationNorm(StatefulNorm):
     def _fitting_window(
         self, mean: Tensor, theta: Tensor | None = None, groups: int = 1
     ) -> Window | ExponentialWindow:
-        kind = WINDOWS[self.averaging]
-        if not (isinstance(self.window, kind) and self.window.matches(self.window_size, mean, theta)):
-            self.window = kind(self.window_size, mean, theta, groups)
-        return self.window
+        """Return the window, or an empty one where it is of other weights or another size.
+
+        Who adds to it makes it the layer's; a forward pass without gradients leaves the layer's alone.
+        """
+        kind, size = WINDOWS[self.averaging], self.window_size
+        if isinstance(self.window, kind) and self.window.matches(size, mean, theta, groups):
+            return self.window
+        return kind(size, mean, theta, groups)
 
     def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> nn.Module:
         """Move the window along with the layer; ``.half()`` and its like leave its type alone."""

@@ -31,8 +31,8 @@ class ExponentialWindow:
         window_size: k, the span of the decay: alpha = 2 / (k + 1), a mean age of (k - 1) / 2 as in a
             window of k entries.
         weights: Sum of the weights of all entries, shape (): 1 + (1 - alpha) + (1 - alpha)^2 + ...
-        moments: Shape (C, 4): the centre z, which is the latest mu_bar; what <P, theta> lacks to m, and
-            <Q, theta> to n; the average of the means as measured.
+        moments: Shape (C, 4): the centre z, which is the latest mu_bar; the constants m - <P, theta> and
+            n - <Q, theta>; the average of the means as measured.
         mean_derivative: P, shape (groups, D), or None for a window without compensation.
         variance_derivative: Q, shape (C, D), or None.
     """
@@ -76,14 +76,14 @@ class ExponentialWindow:
         squares = (1 - decayed.square()) / (self.alpha * (2 - self.alpha))
         return self.weights.square() / squares.clamp(min=torch.finfo(squares.dtype).tiny)
 
-    def matches(self, window_size: int, mean: Tensor, theta: Tensor | None) -> bool:
+    def matches(self, window_size: int, mean: Tensor, theta: Tensor | None, groups: int = 1) -> bool:
         """Tell whether an iteration of this size, type and device fits in."""
         held = (self.window_size, self.moments.size(0), self.moments.dtype, self.moments.device)
         if (window_size, mean.numel(), mean.dtype, mean.device) != held:
             return False
         if theta is None or self.variance_derivative is None:
             return theta is None and self.variance_derivative is None
-        return theta.size(1) == self.variance_derivative.size(1)
+        return (groups, theta.size(1)) == self.mean_derivative.shape
 
     def apply(self, function: Callable[[Tensor], Tensor]) -> None:
         """Replace every tensor by ``function`` of it, as ``nn.Module._apply`` does with buffers."""
@@ -108,7 +108,7 @@ class ExponentialWindow:
     def gradient(self, pooled: ExponentialMoments, past: Moments) -> PooledDerivatives:
         """Differentiate what :meth:`average` made of :meth:`statistics` by today's weights."""
         derivatives = Derivatives(self.mean_derivative, self.variance_derivative)
-        return exponential_derivatives(derivatives, pooled, self.centre, self.mean)
+        return exponential_derivatives(derivatives, pooled, past, self.centre, self.mean)
 
     def push(
         self,

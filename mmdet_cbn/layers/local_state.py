@@ -87,7 +87,7 @@ def _load(norm: StatefulNorm, saved: Mapping[str, Any] | None, conv: nn.Conv2d |
     tensors, own = saved['tensors'], norm.state_dict()
     if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in own.items()}:
         return 'it was saved by a layer of another size'
-    if not all(torch.equal(tensors[name], value.cpu()) for name, value in norm.named_parameters()):
+    if not all(torch.equal(tensors[name].cpu(), value.cpu()) for name, value in norm.named_parameters()):
         return 'it was saved with other weights'
     norm.load_state_dict(tensors)
     if saved['window'] is None:
@@ -100,8 +100,8 @@ def _load(norm: StatefulNorm, saved: Mapping[str, Any] | None, conv: nn.Conv2d |
     if window.window_size != norm.window_size:
         sizes = f'window_size={window.window_size}, the layer has window_size={norm.window_size}'
         return f'it was saved with {sizes}'
-    theta = None if conv is None else conv.weight.flatten(1)
-    if not window.matches(norm.window_size, window.mean.new_zeros(norm.num_features), theta):
+    theta, groups = (None, 1) if conv is None else (conv.weight.flatten(1), conv.groups)
+    if not window.matches(norm.window_size, window.mean.new_zeros(norm.num_features), theta, groups):
         return 'its window was saved for another convolution'
     norm.window = window
     return None

@@ -91,4 +91,5 @@ class NaiveCrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
             pooled = window.average(batch.moments, window.statistics())
             if remember:
                 window.push(pooled)
+                self.window = window
         return self._use_window(pooled, batch)

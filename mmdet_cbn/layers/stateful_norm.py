@@ -30,9 +30,9 @@ class StatefulNorm:
     Attributes:
         arguments: Names of the constructor's arguments beyond those of ``nn.BatchNorm2d``.
         memory: Names of the buffers that a checkpoint gives back as a whole or not at all.
-        iterations: Buffer, int64, shape (): training forwards with gradients, empty ones not counted (by
-            MABN only those with finite statistics). It is apart from ``num_batches_tracked``, which a
-            checkpoint of a pre-trained BN brings along.
+        iterations: Buffer, int64, shape (): training forwards with gradients, empty ones not counted unless
+            the layer is synchronized (by MABN only those with finite statistics). It is apart from
+            ``num_batches_tracked``, which a checkpoint of a pre-trained BN brings along.
     """
 
     arguments: tuple[str, ...] = ()

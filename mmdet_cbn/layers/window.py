@@ -81,14 +81,14 @@ class Window:
         """The current iteration included, k."""
         return self.rows + 1
 
-    def matches(self, window_size: int, mean: Tensor, theta: Tensor | None) -> bool:
+    def matches(self, window_size: int, mean: Tensor, theta: Tensor | None, groups: int = 1) -> bool:
         """Tell whether entries of this size, type and device fit in."""
         held = (self.window_size, self.measured.size(0), self.measured.dtype, self.measured.device)
         if (window_size, mean.numel(), mean.dtype, mean.device) != held:
             return False
         if theta is None or self.variance_derivative is None:
             return theta is None and self.variance_derivative is None
-        return theta.size(1) == self.variance_derivative.size(2)
+        return (groups, theta.size(1)) == (self.mean_derivative.size(0), self.mean_derivative.size(2))
 
     def apply(self, function: Callable[[Tensor], Tensor]) -> None:
         """Replace every tensor by ``function`` of it, as ``nn.Module._apply`` does with buffers."""

@@ -6,11 +6,10 @@ With weights that decay by 1 - alpha a call, a the weight of the current one amo
 
     m(theta) = <P, theta> + const       P <- (1 - a) P + a p        p = d mu / d theta
     n(theta) = <Q, theta> + const       Q <- (1 - a) Q + a q        q = d nu / d theta
-    mu_bar = a mu + (1 - a) m           nu_bar = a nu + (1 - a) n   var_bar = max(nu_bar - mu_bar^2, a var)
+    mu_bar = a mu + (1 - a) m           nu_bar = a nu + (1 - a) max(n, m^2)
 
-where the bound is what eq. 10 guarantees: earlier variances are not negative. Squares are taken about a
-centre z, the latest mu_bar, so that nothing cancels when means are large; a step dz of the centre turns Q
-into Q - 2 dz P.
+where the maximum is that of eq. 10, taken of the averages. Squares are taken about a centre z, the latest
+mu_bar, so that nothing cancels when means are large; a step dz of the centre turns Q into Q - 2 dz P.
 """
 
 from typing import NamedTuple
@@ -31,7 +30,7 @@ class ExponentialMoments(NamedTuple):
         var: var_bar, shape (C,).
         share: Weight a of the current iteration, shape ().
         current: Mean and variance of the current iteration.
-        free_var: nu_bar - mu_bar^2, shape (C,): var_bar without its bound.
+        free_var: var_bar without the maximum, shape (C,).
     """
 
     mean: Tensor
@@ -49,13 +48,13 @@ def pool_exponentially(current: Moments, past: Moments, share: Tensor) -> Expone
         past: m and n - m^2 under today's weights, shape (C,) each; the latter may be below 0.
         share: Weight a of the current iteration, shape ().
     """
-    # The differences of two groups about their common mean: no cancellation, and for a = 1 just the current.
+    # Two groups about their common mean: no cancellation, and for a = 1 just the current one.
     gap = current.mean - past.mean
     moved = gap * share
-    free_var = past.var.lerp(current.var, share).addcmul_(moved, gap - moved)
-    return ExponentialMoments(
-        past.mean + moved, torch.maximum(free_var, current.var * share), share, current, free_var
-    )
+    spread = moved * (gap - moved)
+    var = past.var.clamp(min=0).lerp(current.var, share).add_(spread)
+    free_var = past.var.lerp(current.var, share).add_(spread)
+    return ExponentialMoments(past.mean + moved, var, share, current, free_var)
 
 
 def mix_derivatives(
@@ -82,26 +81,31 @@ def mix_derivatives(
 
 
 def exponential_derivatives(
-    past: Derivatives, pooled: ExponentialMoments, centre: Tensor, measured_mean: Tensor
+    derivatives: Derivatives,
+    pooled: ExponentialMoments,
+    past: Moments,
+    centre: Tensor,
+    measured_mean: Tensor,
 ) -> PooledDerivatives:
     """Differentiate mu_bar and var_bar through the earlier iterations, as functions of today's weights.
 
-    Where the bound of var_bar took over, its derivative is 0.
-
     Args:
-        past: P of shape (groups, D), and Q of shape (C, D) about ``centre``.
+        derivatives: P of shape (groups, D), and Q of shape (C, D) about ``centre``.
         pooled: From :func:`pool_exponentially`.
+        past: m and n - m^2 under today's weights.
         centre: z, shape (C,).
         measured_mean: Average of the earlier means as measured, shape (C,): d nu_s / d b is 2 mu_s.
     """
-    groups, size = past.mean.shape
+    groups, size = derivatives.mean.shape
     rest = 1 - pooled.share
-    free = torch.where(pooled.free_var == pooled.var, rest, 0)
-    slope = -2 * (pooled.mean - centre)
-    of_var = torch.addcmul(past.var.view(groups, -1, size), slope.view(groups, -1, 1), past.mean[:, None])
+    free = torch.where(past.var > 0, rest, 0)  # where the maximum did not take over
+    of_spread = 2 * rest * (past.mean - pooled.mean)
+    along_mean = of_spread - 2 * free * (past.mean - centre)
+    of_var = (free[:, None] * derivatives.var).view(groups, -1, size)
+    of_var.addcmul_(along_mean.view(groups, -1, 1), derivatives.mean[:, None])
     return PooledDerivatives(
-        past.mean * rest,
-        of_var.view(-1, size).mul_(free[:, None]),
+        derivatives.mean * rest,
+        of_var.view(-1, size),
         rest,
-        2 * (measured_mean - pooled.mean) * free,
+        of_spread + 2 * free * (measured_mean - past.mean),
     )

@@ -24,9 +24,10 @@ class _AttachGradient(torch.autograd.Function):
     def backward(ctx: Any, grad_mean: Tensor, grad_var: Tensor) -> tuple[Tensor | None, ...]:
         derivatives = PooledDerivatives(*ctx.saved_tensors)
         groups, size = derivatives.mean.shape
-        grad_theta = (grad_mean.view(groups, -1, 1) * derivatives.mean[:, None]).view(-1, size)
-        grad_theta.addcmul_(derivatives.var, grad_var[:, None])
-        grad_bias = None
+        grad_theta = grad_bias = None
+        if ctx.needs_input_grad[2]:
+            grad_theta = (grad_mean.view(groups, -1, 1) * derivatives.mean[:, None]).view(-1, size)
+            grad_theta.addcmul_(derivatives.var, grad_var[:, None])
         if ctx.needs_input_grad[3]:
             grad_bias = derivatives.mean_by_bias * grad_mean + derivatives.var_by_bias * grad_var
         return None, None, grad_theta, grad_bias, None, None, None, None

@@ -51,10 +51,11 @@ class LiteralCBN:
         mu_grads = torch.autograd.grad(mu.sum(), theta, retain_graph=True)
         nu_grads = torch.autograd.grad(nu.sum(), theta, retain_graph=True)
         k = 1 if self.iterations < self.burn_in else self.window_size
-        if k == 1 or k != self.past_size:
-            self.past, self.past_size = [], k
+        if k == 1:
+            self.past = []
+        held = self.past if k == self.past_size else []
         mus, nus = [mu], [nu]
-        for old_mu, old_nu, *rows in self.past if k > 1 else ():
+        for old_mu, old_nu, *rows in held:
             mu_s, nu_s = old_mu, old_nu
             for now, p, q, then in zip(theta, *rows, strict=True) if self.compensate else ():
                 step = (now if self.window_gradient else now.detach()) - then
@@ -70,9 +71,9 @@ class LiteralCBN:
         finite = bool(torch.cat((mu, nu)).isfinite().all())
         if finite:
             self._update_running_statistics(mu, nu, y.numel() / y.size(1))
-        if remember and finite and k > 1:
+        if remember and k > 1:
             entry = (mu, nu, mu_grads, nu_grads, [t.detach().clone() for t in theta])
-            self.past = [entry, *self.past][: k - 1]
+            self.past, self.past_size = [entry, *held][: k - 1] if finite else held, k
         self.iterations += remember
         return out
 

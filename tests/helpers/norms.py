@@ -51,9 +51,6 @@ NORMS = {
         'CBN',
         {'window_size': 3, 'averaging': 'exponential', 'window_gradient': True},
     ),
-    'NaiveCBN, exponential': Norm(
-        NaiveCrossIterationBatchNorm2d, 'NaiveCBN', {'window_size': 3, 'averaging': 'exponential'}
-    ),
     'NaiveCBN': Norm(NaiveCrossIterationBatchNorm2d, 'NaiveCBN', {'window_size': 3}),
     'MABN': Norm(MovingAverageBatchNorm2d, 'MABN', {'buffer_size': 3, 'warmup_iters': 2}, CenteredConv2d),
     'BRN': Norm(BatchRenorm2d, 'BRN', {'warmup_iters': 3}),

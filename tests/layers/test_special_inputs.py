@@ -5,7 +5,11 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from mmdet_cbn.layers import CrossIterationBatchNorm2d, MovingAverageBatchNorm2d, pair_conv_norm
+from mmdet_cbn.layers import (
+    CrossIterationBatchNorm2d,
+    MovingAverageBatchNorm2d,
+    pair_conv_norm,
+)
 from tests.helpers.blocks import LAYERS, every_layer, make_block, train
 from tests.helpers.snapshot import assert_same, memory
 
@@ -220,3 +224,22 @@ def test_training_never_waits_for_the_gpu(make):
             block(x).sum().backward()
         finally:
             torch.cuda.set_sync_debug_mode('default')
+
+
+@every_layer
+def test_inference_mode_before_the_first_step_leaves_no_trace(make):
+    block = make_block(make)
+    with torch.inference_mode():
+        block(torch.randn(2, 4, 7, 8))
+    train(block, 3)
+
+
+def test_a_window_of_another_number_of_groups_is_not_used():
+    norm = CrossIterationBatchNorm2d(6)
+    for groups in (1, 2):
+        conv = nn.Conv2d(4 * groups, 6, 3, groups=groups)
+        block = nn.Sequential(conv, norm)
+        pair_conv_norm(block)
+        block(torch.randn(2, 4 * groups, 7, 8)).sum().backward()
+    assert norm.window.fill == 1
+    assert norm.window.mean_derivative.size(0) == 2

@@ -23,7 +23,7 @@ LAYERS = {
     'CBN, k = 1': partial(NORMS['CBN'], window_size=1),
     'NaiveCBN': NORMS['NaiveCBN'],
     'CBN, exponential': NORMS['CBN, exponential'],
-    'NaiveCBN, exponential': NORMS['NaiveCBN, exponential'],
+    'NaiveCBN, exponential': partial(NORMS['NaiveCBN'], averaging='exponential'),
 }
 
 
