@@ -22,8 +22,8 @@ class CrossIterationHook(Hook):
 
     Before the run it pairs each CBN layer with its convolution. With the loss it logs, averaged over the
     CBN layers: ``cbn_fill`` (entries in the window; of an exponential one their effective number, which tends
-    to k), ``cbn_clamped`` (share of channels whose extrapolated variance was below 0; of an exponential window
-    that of the average) and ``cbn_compensation`` (size of the correction in standard deviations).
+    to k), ``cbn_clamped`` (share of channels whose extrapolated variance was below 0; there, that of the
+    average) and ``cbn_compensation`` (size of the correction in standard deviations).
 
     Args:
         burn_in_epochs: Epochs with window size 1, fractions allowed; None leaves each layer's ``burn_in``.
