@@ -9,6 +9,8 @@ from torchvision.models import resnet50
 from tests.helpers.machine import limit_files
 from tests.helpers.wrong_input import Case, saved_and_cut, write
 
+pytestmark = pytest.mark.slow
+
 CONVERT = 'tools/convert_checkpoint.py'
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from tests.helpers.wrong_input import TRAIN, Case, cut, remove, write
 
+pytestmark = pytest.mark.slow
+
 TRAINING = 'shapes/annotations/instances_train2017.json'
 IMAGE = 'shapes/train2017/000000000001.jpg'
 

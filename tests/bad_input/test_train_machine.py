@@ -5,6 +5,8 @@ import pytest
 from tests.helpers.machine import fake_two_gpus, limit_files, take_port
 from tests.helpers.wrong_input import TRAIN, Case
 
+pytestmark = pytest.mark.slow
+
 JOINED = {'RANK': '0', 'LOCAL_RANK': '0', 'WORLD_SIZE': '1', 'MASTER_ADDR': '127.0.0.1'}
 PYTORCH = ('config.py', '--launcher', 'pytorch')
 CASES = [

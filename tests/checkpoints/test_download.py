@@ -132,6 +132,7 @@ def test_list(tmp_path):
         assert model.page in done.stdout
 
 
+@pytest.mark.slow
 def test_unknown_name(tmp_path):
     done = run('download_checkpoint.py', 'faster-rcnn', cwd=tmp_path)
     assert done.returncode != 0

@@ -245,6 +245,7 @@ def test_arguments_out_of_range(tmp_path, name, value):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing(tmp_path):
     """A limit on the size of files lets the images pass and stops the annotation file."""
     limit = 20_000

@@ -74,6 +74,7 @@ def test_against_whole_jacobians():
         assert ratio.standard_error == 0
 
 
+@pytest.mark.slow
 def test_standard_error_tells_how_far_an_estimate_is_off():
     model, x = plain(channels=40), torch.randn(2, 3, 9, 9, dtype=torch.float64)
     exact = gradient_ratios(model, lambda copied: copied(x), projections=40)

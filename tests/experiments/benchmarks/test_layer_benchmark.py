@@ -11,6 +11,8 @@ from experiments.benchmarks.layers import Case, Setting, benchmark_case
 from experiments.benchmarks.norms import LAYER_NORMS
 from experiments.benchmarks.tables import plot, to_markdown
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def rows():
