@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..ops import batch_moments, normalize
+from ..ops import Moments, all_finite, renormalize
 from .arguments import check_integer, check_number
 from .stateful_norm import StatefulNorm
 
@@ -104,10 +104,7 @@ class BatchRenorm2d(StatefulNorm, _BatchNorm):
         if x.numel() == 0:
             return self._empty_output(x)
         used = self._repetition.first_pass(x, self._measure)
-        weight = used.r if self.weight is None else self.weight * used.r
-        shift = used.d if self.weight is None else self.weight * used.d
-        bias = shift if self.bias is None else self.bias + shift
-        out = normalize(x, weight, bias, used.mean, used.var, self.eps)
+        out = renormalize(x, self.weight, self.bias, used.mean, used.var, used.r, used.d, self.eps)
         self._repetition.remember(out, used)
         return out
 
@@ -116,19 +113,20 @@ class BatchRenorm2d(StatefulNorm, _BatchNorm):
         self._require_running_statistics()
         self._require_several_values(x)
         with torch.no_grad():
-            mean, var = batch_moments(x)
+            (mean, var), moved = self._batch_moments(x)
             progress = self._progress(mean.dtype)
-            r_limit = 1 + (self.r_max - 1) * progress
-            d_limit = self.d_max * progress
+            r_limit, d_limit = 1 + (self.r_max - 1) * progress, self.d_max * progress
             std_hat = (self.running_var.to(var) + self.eps).sqrt()
             r = ((var + self.eps).sqrt() / std_hat).clamp(1 / r_limit, r_limit)
             d = ((mean - self.running_mean.to(mean)) / std_hat).clamp(-d_limit, d_limit)
         if torch.is_grad_enabled():
-            self._update_running_statistics(mean, var, x.numel() // x.size(1))
-            self.iterations.add_(1)
+            positions = x.numel() // x.size(1)
+            self._move_running_statistics(Moments(mean, var), positions, all_finite(var), moved)
+            self._count()
         return RenormalizedStatistics(mean, var, r, d)
 
-    def _progress(self, dtype: torch.dtype) -> Tensor:
-        """Return how much of the warm-up is done, from 0 to 1, shape ()."""
-        done = self.iterations.to(dtype)
-        return (done / self.warmup_iters).clamp(max=1) if self.warmup_iters else torch.ones_like(done)
+    def _progress(self, dtype: torch.dtype) -> Tensor | float:
+        """Return how much of the warm-up is done, from 0 to 1, shape (): a number once it is over."""
+        if self.iteration >= self.warmup_iters:
+            return 1.0
+        return (self.iterations.to(dtype) / self.warmup_iters).clamp(max=1)

@@ -1,9 +1,27 @@
 """Convolution with centred filters, the other half of MABN."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from .effective_weight import effective_weight, require_forward_of
+
+
+def _centre(weight: Tensor) -> Tensor:
+    return weight - weight.mean(dim=(1, 2, 3), keepdim=True)
+
+
+class _Centre(torch.autograd.Function):
+    """Centring, which is its own derivative; autograd takes twice the operations."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor) -> Tensor:
+        return _centre(weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return _Centre.apply(grad)
 
 
 class CenteredConv2d(nn.Conv2d):
@@ -24,7 +42,8 @@ class CenteredConv2d(nn.Conv2d):
 
     def centered_weight(self) -> Tensor:
         """Return the weight in use, shape (C_out, C_in / groups, kh, kw)."""
-        return self.weight - self.weight.mean(dim=(1, 2, 3), keepdim=True)
+        # Exporters do not take a function of one's own.
+        return _Centre.apply(self.weight) if self.training else _centre(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``x`` (N, C_in, H, W) with the centred weight."""

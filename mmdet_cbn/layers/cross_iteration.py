@@ -13,6 +13,7 @@ from ..ops import (
     estimate_variance_derivative,
     joint_derivatives,
     mean_derivative,
+    move_centre,
     variance_derivative,
 )
 from .arguments import check_flag, check_fraction
@@ -148,7 +149,7 @@ class CrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
             self._count()
         if not pooling:
             return self._use_batch(batch)
-        gradient = None
+        gradient = finite = None
         with torch.no_grad():
             call = read_call(conv, x, batch.moments.mean.dtype)
             window = self._fitting_window(batch.moments.mean, call.theta, call.groups)
@@ -157,12 +158,16 @@ class CrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
             if remember and self.window_gradient:
                 gradient = WindowGradient(conv, _where_there_is_data(window.gradient(pooled, past), batch))
             if remember:
-                window.push(pooled, call, self._differentiate(call, y, batch))
+                derivatives = self._differentiate(call, y, batch, window.centre(pooled))
+                finite = window.push(pooled, call, derivatives)
                 self.window = window
+        self._update_running_statistics(batch, finite)
         return self._use_window(pooled, batch, gradient)
 
-    def _differentiate(self, call: ConvCall, y: Tensor, batch: BatchStatistics) -> Derivatives:
-        """Differentiate this iteration's statistics by the weights: p and q of eq. 7 and 8."""
+    def _differentiate(
+        self, call: ConvCall, y: Tensor, batch: BatchStatistics, centre: Tensor
+    ) -> Derivatives:
+        """Differentiate this iteration's mean, and its mean of squares about ``centre``, by the weights."""
         if y.numel() == 0:
             theta = call.theta
             own = Derivatives(theta.new_zeros(call.groups, theta.size(1)), torch.zeros_like(theta))
@@ -170,12 +175,11 @@ class CrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
             of_mean = mean_derivative(call, y.shape[2:])
             if self.derivative_fraction < 1:
                 of_var = estimate_variance_derivative(call, y, batch.own.var, self.derivative_fraction)
+                of_var = move_centre(of_var, of_mean, batch.own.mean, centre)
             else:
-                of_var = variance_derivative(call, y, batch.own, of_mean)
+                of_var = variance_derivative(call, y, batch.own, of_mean, centre)
             own = Derivatives(of_mean, of_var)
-        if batch.synchronized:
-            return joint_derivatives(own, batch.own.mean, batch.moments.mean, batch.part)
-        return own
+        return joint_derivatives(own, batch.part) if batch.synchronized else own
 
     def _take_input(self, y: Tensor) -> tuple[nn.Conv2d | None, Tensor | None]:
         """Return the convolution that made ``y`` and its input, None in an unpaired layer with k = 1."""

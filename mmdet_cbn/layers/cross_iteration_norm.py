@@ -13,6 +13,7 @@ from ..ops import (
     Moments,
     PooledDerivatives,
     PooledMoments,
+    all_finite,
     attach_gradient,
     batch_moments,
     joint_moments,
@@ -38,6 +39,7 @@ class BatchStatistics:
         own: Mean and variance of this process.
         part: Share of this process in ``positions``.
         synchronized: Whether ``moments`` are those of all processes.
+        moved: Running statistics after this iteration, where they are known already.
     """
 
     moments: Moments
@@ -45,6 +47,7 @@ class BatchStatistics:
     own: Moments
     part: float | Tensor
     synchronized: bool
+    moved: Moments | None = None
 
 
 @dataclass(frozen=True)
@@ -124,15 +127,6 @@ class CrossIterationNorm(StatefulNorm):
         self.averaging = averaging
         self.sync = sync
         self.window: Window | ExponentialWindow | None = None
-        # The counter on the host: reading the buffer in each iteration would wait for the GPU.
-        self._iteration: int | None = 0
-
-    @property
-    def iteration(self) -> int:
-        """Training iterations so far; reads the buffer once after a checkpoint was loaded."""
-        if self._iteration is None:
-            self._iteration = int(self.iterations)
-        return self._iteration
 
     @property
     def is_pooling(self) -> bool:
@@ -155,26 +149,28 @@ class CrossIterationNorm(StatefulNorm):
 
     @torch.no_grad()
     def _measure_batch(self, y: Tensor) -> BatchStatistics:
-        """Measure mean and variance of ``y``, and move the running statistics by them."""
+        """Measure mean and variance of ``y``."""
         synchronized = self._is_synchronized()
         if not (self.is_pooling or synchronized):
             self._require_several_values(y)
-        own, positions = batch_moments(y), y.numel() // y.size(1)
+        positions = y.numel() // y.size(1)
         if synchronized:
+            own = batch_moments(y)
             joint = joint_moments(own, positions)
-            batch = BatchStatistics(joint.moments, joint.total, own, joint.part, True)
-        else:
-            batch = BatchStatistics(own, positions, own, 1.0, False)
-        self._update_running_statistics(*batch.moments, batch.positions)
-        return batch
+            return BatchStatistics(joint.moments, joint.total, own, joint.part, True)
+        own, moved = self._batch_moments(y)
+        return BatchStatistics(own, positions, own, 1.0, False, moved)
 
-    def _count(self) -> None:
-        self._iteration = self.iteration + 1
-        self.iterations.add_(1)
+    def _update_running_statistics(self, batch: BatchStatistics, finite: Tensor | None = None) -> None:
+        """Move the running statistics by a batch, ``finite`` or not where that is known already."""
+        if finite is None:
+            finite = all_finite(batch.moments.var)
+        self._move_running_statistics(batch.moments, batch.positions, finite, batch.moved)
 
     def _use_batch(self, batch: BatchStatistics) -> CrossIterationStatistics:
         """Normalize by this iteration alone, and forget earlier ones, whose weights will be far away."""
         self.window = None
+        self._update_running_statistics(batch)
         share = torch.ones_like(batch.positions) if batch.synchronized else None
         return CrossIterationStatistics(*batch.moments, share, batch.positions, batch.synchronized)
 
@@ -218,4 +214,4 @@ class CrossIterationNorm(StatefulNorm):
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._iteration = self.window = None  # its entries belong to other weights
+        self.window = None  # its entries belong to other weights

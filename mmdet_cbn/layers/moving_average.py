@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..ops import all_finite, mean_of_squares, moving_average_normalize
+from ..ops import all_finite, mean_of_squares, moving_average_normalize, statistics_dtype
 from .arguments import check_choice, check_integer, check_number
 from .stateful_norm import StatefulNorm
 
 
 @dataclass(frozen=True)
 class MovingAverageStatistics:
-    """What one call normalizes by.
+    """What one call normalizes by, each of shape (C,).
 
     Attributes:
-        chi2: Mean of squares in use, shape (C,).
-        r: Correction towards the running value, shape (C,).
+        zeros: The mean.
+        shifted: Mean of squares in use plus eps.
+        r: Correction towards the running value.
         psi: What takes the place of Psi_B in the backward pass.
     """
 
-    chi2: Tensor
+    zeros: Tensor
+    shifted: Tensor
     r: Tensor
     psi: BackwardStatistics
 
     def as_batch_norm(self, eps: float) -> dict[str, Tensor]:
         """Return chi2 with the correction in it, and psi once it is known: see ``StatefulNorm``."""
-        used = {'chi2': (self.chi2 + eps) / self.r.square() - eps}
+        used = {'chi2': self.shifted / self.r.square() - eps}
         return used if self.psi.used is None else used | {'psi': self.psi.used}
 
 
@@ -130,6 +133,8 @@ class MovingAverageBatchNorm2d(StatefulNorm, _BatchNorm):
         for name, shape in buffers.items():
             self.register_buffer(name, torch.zeros(shape, device=device, dtype=dtype))
         self.memory = ('iterations', *buffers)
+        # Whether all of the above is in use, which each call would ask the device for.
+        self._settled = False
 
     def train_forward(self, x: Tensor) -> Tensor:
         """Normalize ``x`` (N, C, H, W) by the averages."""
@@ -137,7 +142,7 @@ class MovingAverageBatchNorm2d(StatefulNorm, _BatchNorm):
             return self._empty_output(x)
         used = self._repetition.first_pass(x, self._measure)
         out = moving_average_normalize(
-            x, self.weight, self.bias, used.chi2, used.r, self.eps, used.psi.average
+            x, self.weight, self.bias, used.zeros, used.shifted, used.r, used.psi.average
         )  # eq. 19, and eq. 20 in the backward pass
         self._repetition.remember(out, used)
         return out
@@ -146,34 +151,88 @@ class MovingAverageBatchNorm2d(StatefulNorm, _BatchNorm):
         """Take the batch into the averages; return what is in use."""
         self._require_running_statistics()
         with torch.no_grad():
-            chi2 = chi2_batch = mean_of_squares(x)
-            t = self.iterations + 1
-            row = (t % self.buffer_size).reshape(1)
-            averaging = (t > self.buffer_size) & (t >= self.warmup_iters)
-            chi2_rows = None
-            if self.forward_statistics != 'batch':
-                chi2_rows = self.chi2_buffer.index_copy(0, row, chi2_batch.to(self.chi2_buffer)[None])
-                chi2 = torch.where(averaging, chi2_rows.mean(0), chi2_batch)
-            # E[x^2] = var + mean^2: a checkpoint of BN brings a mean along, which is 0 from here on.
-            chi2_hat = (self.running_var + self.running_mean.square()).to(chi2)
-            r = torch.ones_like(chi2)
-            if self.forward_statistics == 'ema':
-                ratio = ((chi2 + self.eps) / (chi2_hat + self.eps)).sqrt().clamp(1 / self.r_max, self.r_max)
-                r = torch.where(t > max(1000, self.warmup_iters), ratio, r)
-        entered = all_finite(chi2_batch)
+            zeros = x.new_zeros(x.size(1), dtype=statistics_dtype(x))
+            chi2_batch = mean_of_squares(x, zeros)
+            entered = all_finite(chi2_batch)
+            stage = self._stage()
+            chi2, chi2_rows = self._average(chi2_batch, stage)
+            shifted, chi2_hat = chi2 + self.eps, self.running_var.to(chi2)
+            if not stage.settled:
+                # E[x^2] = var + mean^2: a checkpoint of BN brings a mean along, which is 0 from here on.
+                chi2_hat = chi2_hat + self.running_mean.to(chi2).square()
+            r = self._correct(shifted, chi2_hat, stage)
         if torch.is_grad_enabled():
-            self._remember(chi2_rows, chi2, chi2_hat, entered)
-        return MovingAverageStatistics(chi2, r, BackwardStatistics(self, t, averaging, entered))
+            self._remember(chi2_rows, chi2, chi2_hat, entered, stage)
+        return MovingAverageStatistics(zeros, shifted, r, BackwardStatistics(self, stage, entered))
+
+    def _stage(self) -> Stage:
+        """Tell which averages are in use; in the first iterations the device knows."""
+        last = max(1000, self.warmup_iters, self.buffer_size)
+        if not self._settled and self.iteration >= last:
+            # Iterations that were not finite do not count: read how many there were, here and once more for
+            # each of those.
+            self._iteration = None
+            self._settled = self.iteration >= last
+        t = self.iterations + 1
+        row = (t % self.buffer_size).reshape(1)
+        if self._settled:
+            return Stage(t, row, None, None)
+        averaging = (t > self.buffer_size) & (t >= self.warmup_iters)
+        return Stage(t, row, averaging, t > max(1000, self.warmup_iters))
+
+    def _average(self, chi2: Tensor, stage: Stage) -> tuple[Tensor, Tensor | None]:
+        """Return chi2_bar, and the buffer with ``chi2`` in it."""
+        if self.forward_statistics == 'batch':
+            return chi2, None
+        rows = self.chi2_buffer.index_copy(0, stage.row, chi2.to(self.chi2_buffer)[None])
+        average = rows.mean(0).to(chi2)
+        return average if stage.settled else torch.where(stage.averaging, average, chi2), rows
+
+    def _correct(self, shifted: Tensor, chi2_hat: Tensor, stage: Stage) -> Tensor:
+        """Return r."""
+        if self.forward_statistics != 'ema':
+            return torch.ones_like(shifted)
+        ratio = (shifted / (chi2_hat + self.eps)).sqrt().clamp(1 / self.r_max, self.r_max)
+        return ratio if stage.settled else torch.where(stage.correcting, ratio, 1)
 
     @torch.no_grad()
-    def _remember(self, chi2_rows: Tensor | None, chi2: Tensor, chi2_hat: Tensor, entered: Tensor) -> None:
+    def _remember(
+        self, chi2_rows: Tensor | None, chi2: Tensor, chi2_hat: Tensor, entered: Tensor, stage: Stage
+    ) -> None:
         if chi2_rows is not None:
-            self.chi2_buffer.copy_(torch.where(entered, chi2_rows, self.chi2_buffer))
+            torch.where(entered, chi2_rows, self.chi2_buffer, out=self.chi2_buffer)
         moved = chi2_hat.lerp(chi2, self.momentum).to(self.running_var)
-        self.running_var.copy_(torch.where(entered, moved, self.running_var))
-        self.running_mean.mul_(~entered)
+        torch.where(entered, moved, self.running_var, out=self.running_var)
+        if not stage.settled:
+            self.running_mean.masked_fill_(entered, 0)
         self.num_batches_tracked.add_(entered)
-        self.iterations.add_(entered)
+        self._count(entered)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._settled = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where a call stands in the first iterations of its layer.
+
+    Attributes:
+        t: Its number, from 1, shape ().
+        row: Of the buffers that it writes, shape (1,).
+        averaging: Whether the averages are in use, shape (); None once all is.
+        correcting: Whether r is.
+    """
+
+    t: Tensor
+    row: Tensor
+    averaging: Tensor | None
+    correcting: Tensor | None
+
+    @property
+    def settled(self) -> bool:
+        """Whether the first iterations are over."""
+        return self.averaging is None
 
 
 class BackwardStatistics:
@@ -181,20 +240,16 @@ class BackwardStatistics:
 
     Args:
         layer: Whose average it is.
-        t: Number of the call, from 1, shape ().
-        averaging: Whether the average is in use yet, shape ().
+        stage: Where the call stands.
         entered: Whether the call has entered the layer's memory, shape ().
 
     Attributes:
         used: What was in use, shape (C,); None before the backward pass.
     """
 
-    def __init__(
-        self, layer: MovingAverageBatchNorm2d, t: Tensor, averaging: Tensor, entered: Tensor
-    ) -> None:
+    def __init__(self, layer: MovingAverageBatchNorm2d, stage: Stage, entered: Tensor) -> None:
         self._layer = layer
-        self._t = t
-        self._averaging = averaging
+        self._stage = stage
         self._entered = entered
         self.used: Tensor | None = None
 
@@ -203,18 +258,16 @@ class BackwardStatistics:
         self.used = psi
         if self._layer.backward_statistics != 'batch':
             average = self._simple if self._layer.backward_statistics == 'sma' else self._exponential
-            enters = self._entered & all_finite(psi)
-            self.used = torch.where(self._averaging, average(psi, enters).to(psi), psi)
+            averaged = average(psi, self._entered & all_finite(psi)).to(psi)
+            self.used = averaged if self._stage.settled else torch.where(self._stage.averaging, averaged, psi)
         return self.used
 
     def _simple(self, psi: Tensor, enters: Tensor) -> Tensor:
         buffer = self._layer.psi_buffer
-        row = (self._t % self._layer.buffer_size).reshape(1)
-        kept = buffer.index_select(0, row)
-        buffer.index_copy_(0, row, torch.where(enters, psi.to(kept)[None], kept))
-        return buffer.mean(0)
+        rows = buffer.index_copy(0, self._stage.row, psi.to(buffer)[None])
+        return torch.where(enters, rows, buffer, out=buffer).mean(0)
 
     def _exponential(self, psi: Tensor, enters: Tensor) -> Tensor:
         kept = self._layer.psi_hat
-        moved = kept.lerp(psi.to(kept), self._t.to(kept).reciprocal().clamp(min=self._layer.momentum))
-        return kept.copy_(torch.where(enters, moved, kept))
+        weight = self._stage.t.to(kept).reciprocal().clamp(min=self._layer.momentum)
+        return torch.where(enters, kept.lerp(psi.to(kept), weight), kept, out=kept)

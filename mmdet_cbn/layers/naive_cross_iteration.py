@@ -86,10 +86,12 @@ class NaiveCrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
             self._count()
         if not pooling:
             return self._use_batch(batch)
+        finite = None
         with torch.no_grad():
             window = self._fitting_window(batch.moments.mean)
             pooled = window.average(batch.moments, window.statistics())
             if remember:
-                window.push(pooled)
+                finite = window.push(pooled)
                 self.window = window
+        self._update_running_statistics(batch, finite)
         return self._use_window(pooled, batch)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..ops import all_finite
+from ..ops import Moments, batch_moments, statistics_dtype
 from ..ops.torch_private import uncompiled
 from .arguments import check_integer, check_number
 from .errors import SingleValueError
@@ -55,6 +55,19 @@ class StatefulNorm:
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
         self.register_buffer('iterations', torch.zeros((), dtype=torch.long, device=device))
         self._repetition = Repetition()
+        # The counter on the host: reading the buffer in each iteration would wait for the GPU.
+        self._iteration: int | None = 0
+
+    @property
+    def iteration(self) -> int:
+        """Training iterations so far; reads the buffer once after a checkpoint was loaded."""
+        if self._iteration is None:
+            self._iteration = int(self.iterations)
+        return self._iteration
+
+    def _count(self, counts: Tensor | int = 1) -> None:
+        self._iteration = self.iteration + 1
+        self.iterations.add_(counts)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize ``x`` of shape (N, C, H, W); the output has its shape, type and memory format."""
@@ -138,29 +151,56 @@ class StatefulNorm:
             )
 
     @torch.no_grad()
-    def _update_running_statistics(self, mean: Tensor, var: Tensor, positions: int | Tensor) -> None:
+    def _batch_moments(self, x: Tensor) -> tuple[Moments, Moments | None]:
+        """Measure ``x``, and find the running statistics after it where the same kernel moves them."""
+        running = None
+        if self.track_running_stats and self.momentum is not None and x.numel() > x.size(1):
+            running = self._finite_running_statistics()
+            if running.mean.dtype != statistics_dtype(x):
+                running = None
+        return batch_moments(x, running, self.momentum or 0.0), running
+
+    @torch.no_grad()
+    def _move_running_statistics(
+        self, batch: Moments, positions: int | Tensor, finite: Tensor, moved: Moments | None
+    ) -> None:
         """Move the running statistics as BN does, but not by values that are not finite.
 
         Args:
-            mean: Of the batch, shape (C,).
-            var: Biased, shape (C,).
+            batch: Mean and biased variance, each of shape (C,).
             positions: Number M of values behind each, int or of shape (). A single one has no unbiased
                 variance, and moves the mean alone.
+            finite: Whether the batch is, bool, shape ().
+            moved: What :meth:`_batch_moments` found.
         """
         if not self.track_running_stats:
             return
-        finite = all_finite(torch.stack((mean, var)))
         self.num_batches_tracked.add_(finite)
+        moved = moved or self._moved_running_statistics(batch, positions)
+        for running, new in zip((self.running_mean, self.running_var), moved, strict=True):
+            torch.where(finite, new, running, out=running)
+
+    def _moved_running_statistics(self, batch: Moments, positions: int | Tensor) -> Moments:
+        """Compute in the statistics' type; what a half buffer cannot hold becomes its largest value."""
         momentum = self.momentum
         if momentum is None:
-            momentum = 1 / self.num_batches_tracked.to(mean.dtype).clamp(min=1)
-            momentum = momentum.to(self.running_mean.dtype)  # torch 2.1 asks for it
-        moves = [(self.running_mean, mean, finite)]
-        if isinstance(positions, Tensor) or positions > 1:
-            several = finite & (positions > 1) if isinstance(positions, Tensor) else finite
-            moves.append((self.running_var, var * (positions / (positions - 1)), several))
-        for running, current, enters in moves:
-            running.lerp_(torch.where(enters, current.to(running.dtype), running), momentum)
+            momentum = 1 / self.num_batches_tracked.to(batch.mean.dtype).clamp(min=1)
+        mean, var = (values.to(batch.mean.dtype) for values in self._finite_running_statistics())
+        mean = mean.lerp(batch.mean, momentum)
+        if isinstance(positions, Tensor):
+            unbiased = batch.var * (positions / (positions - 1))
+            var = torch.where(positions > 1, var.lerp(unbiased, momentum), var)
+        elif positions > 1:
+            var = var.lerp(batch.var * (positions / (positions - 1)), momentum)
+        if mean.dtype == self.running_mean.dtype:
+            return Moments(mean, var)
+        dtype = self.running_mean.dtype
+        limit = min(torch.finfo(dtype).max, torch.finfo(mean.dtype).max)
+        return Moments(*(values.clamp(-limit, limit).to(dtype) for values in (mean, var)))
+
+    def _finite_running_statistics(self) -> Moments:
+        """Return copies, in which a channel that is inf or nan begins anew, as in a new layer."""
+        return Moments(self.running_mean.nan_to_num(0, 0, 0), self.running_var.nan_to_num(1, 1, 1))
 
     def _load_from_state_dict(
         self,
@@ -192,6 +232,7 @@ class StatefulNorm:
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
         missing_keys[:] = [key for key in missing_keys if key not in own]
+        self._iteration = None
 
     def extra_repr(self) -> str:
         """Add the layer's own arguments to BN's."""

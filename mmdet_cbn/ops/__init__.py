@@ -5,12 +5,18 @@ from .compensation import (
     PooledDerivatives,
     PooledMoments,
     compensate,
+    intercepts,
     pool,
     pooled_derivatives,
-    project,
 )
 from .conv_call import ConvCall
-from .derivatives import Derivatives, estimate_variance_derivative, mean_derivative, variance_derivative
+from .derivatives import (
+    Derivatives,
+    estimate_variance_derivative,
+    mean_derivative,
+    move_centre,
+    variance_derivative,
+)
 from .exponential import (
     ExponentialMoments,
     exponential_derivatives,
@@ -20,6 +26,7 @@ from .exponential import (
 from .moments import Moments, all_finite, batch_moments, mean_of_squares, statistics_dtype
 from .moving_average import moving_average_normalize
 from .normalization import normalize
+from .renormalization import renormalize
 from .synchronization import JointMoments, joint_derivatives, joint_moments, joint_normalize
 from .window_gradient import attach_gradient
 
@@ -38,18 +45,20 @@ __all__ = [
     'compensate',
     'estimate_variance_derivative',
     'exponential_derivatives',
+    'intercepts',
     'joint_derivatives',
     'joint_moments',
     'joint_normalize',
     'mean_derivative',
     'mean_of_squares',
     'mix_derivatives',
+    'move_centre',
     'moving_average_normalize',
     'normalize',
     'pool',
     'pool_exponentially',
     'pooled_derivatives',
-    'project',
+    'renormalize',
     'statistics_dtype',
     'variance_derivative',
 ]

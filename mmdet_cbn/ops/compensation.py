@@ -35,14 +35,19 @@ class PooledMoments(NamedTuple):
     Attributes:
         mean: mu_bar, shape (C,).
         var: var_bar, shape (C,).
-        share: Weight of each of the n entries, 1 / n, shape ().
+        shares: Weights of the current iteration and of each row, shape (1 + rows,).
         current: Mean and variance of the current iteration.
     """
 
     mean: Tensor
     var: Tensor
-    share: Tensor
+    shares: Tensor
     current: Moments
+
+    @property
+    def share(self) -> Tensor:
+        """Weight of the current iteration, shape ()."""
+        return self.shares[0]
 
 
 class PooledDerivatives(NamedTuple):
@@ -61,84 +66,109 @@ class PooledDerivatives(NamedTuple):
     var_by_bias: Tensor
 
 
-def project(derivatives: Derivatives, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Multiply rows of derivatives by the weights.
+def intercepts(
+    moments: PastMoments, derivatives: Derivatives, weight: Tensor, bias: Tensor | None = None
+) -> PastMoments:
+    """Return mean and variance less their derivatives times the weights.
 
-    The difference of two such projections is <p, theta_t - theta_s>, so that no past weights are kept.
+    What :func:`compensate` adds today's product to, so that no past weights are kept.
 
     Args:
+        moments: As they were measured, each of shape (C, rows).
         derivatives: Of shapes (groups, rows, D) and (C, rows, D), D = C_in / groups * kh * kw.
-        weight: The weights theta as (C, D).
+        weight: The weights theta_s as (C, D) that they were measured at.
         bias: Shape (C,), part of theta: d mu / d b = 1 and d var / d b = 0.
-
-    Returns:
-        <d mu / d theta, theta> and <d var / d theta, theta>, both of shape (C, rows).
     """
-    channels = weight.size(0)
-    grouped = weight.reshape(derivatives.mean.size(0), -1, weight.size(1))
-    of_mean = torch.bmm(grouped, derivatives.mean.transpose(1, 2)).reshape(channels, -1)
-    # In this order the product is read row by row; the other one takes three times as long on CPUs.
-    of_var = torch.bmm(weight[:, None], derivatives.var.transpose(1, 2)).squeeze(1)
-    return (of_mean if bias is None else of_mean + bias[:, None]), of_var
+    return _add_products(moments, derivatives, weight, bias, -1)
 
 
-def compensate(mean: Tensor, var: Tensor, mean_step: Tensor, var_step: Tensor) -> PastMoments:
+def compensate(
+    mean: Tensor,
+    intercepts: PastMoments,
+    derivatives: Derivatives,
+    weight: Tensor,
+    bias: Tensor | None = None,
+) -> PastMoments:
     """Carry earlier statistics over to today's weights (CBN, eq. 7 and 8).
 
     Args:
         mean: Means as they were measured, shape (C, rows).
-        var: Biased variances as they were measured, shape (C, rows).
-        mean_step: <d mu / d theta, theta_t - theta_s>, shape (C, rows).
-        var_step: <d var / d theta, theta_t - theta_s>, shape (C, rows).
+        intercepts: What :func:`intercepts` returned, each of shape (C, rows).
+        derivatives: Of shapes (groups, rows, D) and (C, rows, D).
+        weight: Today's weights theta_t as (C, D).
+        bias: Shape (C,).
 
     Returns:
         Mean and variance under today's weights. The variance is not yet clamped.
     """
-    return PastMoments(mean + mean_step, torch.addcmul(var + var_step, mean_step, mean_step, value=-1))
+    today = _add_products(intercepts, derivatives, weight, bias, 1)
+    step = today.mean - mean
+    return PastMoments(today.mean, today.var.addcmul_(step, step, value=-1))
 
 
-def pool(current: Moments, past: PastMoments, valid: Tensor) -> PooledMoments:
-    """Average the current statistics with the valid earlier ones (CBN, eq. 9 to 11).
+def _add_products(
+    moments: PastMoments, derivatives: Derivatives, weight: Tensor, bias: Tensor | None, sign: int
+) -> PastMoments:
+    mean, var = (
+        _add_product(moment, rows, weight, sign) for moment, rows in zip(moments, derivatives, strict=True)
+    )
+    return PastMoments(mean if bias is None else mean.add_(bias[:, None], alpha=sign), var)
+
+
+def _add_product(moment: Tensor, rows: Tensor, weight: Tensor, sign: int) -> Tensor:
+    """Return ``moment + sign * <rows, weight>``, shape (C, rows), for rows (C or groups, rows, D)."""
+    grouped = weight.reshape(rows.size(0), -1, weight.size(1))
+    moment = moment.reshape(rows.size(0), -1, rows.size(1))
+    if weight.is_cuda:
+        # A matmul may take TF32, by one of several settings: it would leave the difference of two products,
+        # which is what compensation is, no digits.
+        product = (grouped[:, :, None] * rows[:, None]).sum(3)
+        return moment.add(product, alpha=sign).reshape(-1, rows.size(1))
+    # In this order the product is read row by row; the other one takes three times as long on CPUs.
+    return torch.baddbmm(moment, grouped, rows.transpose(1, 2), alpha=sign).reshape(-1, rows.size(1))
+
+
+def pool(current: Moments, past: PastMoments, shares: Tensor) -> PooledMoments:
+    """Average the current statistics with earlier ones (CBN, eq. 9 to 11).
 
     Args:
         current: Mean and biased variance of this iteration.
-        past: Those of earlier ones. Rows that are not valid may hold anything; variances are clamped here
-            at 0 (the maximum of eq. 10).
-        valid: Which of the rows hold an entry, bool, shape (rows,).
+        past: Those of earlier ones, finite also where their share is 0. Variances are clamped here at 0 (the
+            maximum of eq. 10).
+        shares: Weights of the current iteration and of each row, sum 1, shape (1 + rows,).
     """
     mean, var = current
-    share = 1 / (1 + valid.sum()).to(mean.dtype)
+    share, of_rows = shares[0], shares[1:]
     # Differences to the current mean keep the digits that the means have in common.
-    invalid = ~valid
-    distance = (past.mean - mean[:, None]).masked_fill_(invalid, 0)
-    spread = past.var.clamp(min=0).masked_fill_(invalid, 0).addcmul_(distance, distance)
-    offset = distance.sum(1) * share
-    var_bar = ((var + spread.sum(1)) * share).addcmul_(offset, offset, value=-1)
-    return PooledMoments(mean + offset, var_bar.clamp_(min=0), share, current)
+    distance = past.mean - mean[:, None]
+    offset = distance @ of_rows
+    spread = past.var.clamp(min=0).addcmul_(distance, distance)
+    # Not below 0: the mean of squares is at least offset^2 / (1 - share).
+    var_bar = torch.addmv(var * share, spread, of_rows).addcmul_(offset, offset, value=-1)
+    return PooledMoments(mean + offset, var_bar, shares, current)
 
 
 def pooled_derivatives(
-    pooled: PooledMoments, past: PastMoments, mean_step: Tensor, derivatives: Derivatives, valid: Tensor
+    pooled: PooledMoments, past: PastMoments, mean_step: Tensor, derivatives: Derivatives
 ) -> PooledDerivatives:
     """Differentiate what :func:`pool` returns through its earlier entries, as functions of today's weights.
 
-    Beyond the paper, where gradients end at the current statistics. With r and p as above and m the step
-    <p, d> of an entry's mean, its part of d var_bar / d w is (r - 2 m p) / n where the maximum of eq. 10 did
-    not take over, and 2 (mu_s - mu_bar) p / n everywhere.
+    Beyond the paper, where gradients end at the current statistics. With r and p as above, a the share of an
+    entry and m the step <p, d> of its mean, its part of d var_bar / d w is a (r - 2 m p) where the maximum of
+    eq. 10 did not take over, and 2 a (mu_s - mu_bar) p everywhere.
 
     Args:
         pooled: From :func:`pool`.
         past: Earlier means and variances under today's weights.
         mean_step: Shape (C, rows), the correction that is part of ``past.mean``.
-        derivatives: Of shapes (groups, rows, D) and (C, rows, D), finite also in rows that are not valid.
-        valid: Shape (rows,), bool.
+        derivatives: Of shapes (groups, rows, D) and (C, rows, D), finite also where the share is 0.
     """
-    share = pooled.share
-    part = valid * share
-    free = torch.where(valid & (past.var > 0), share, 0)
-    along_mean = torch.where(valid, 2 * share * (past.mean - pooled.mean[:, None]) - 2 * free * mean_step, 0)
-    of_mean = torch.einsum('k,gkd->gd', part, derivatives.mean)
-    grouped = along_mean.reshape(derivatives.mean.size(0), -1, valid.numel())
-    of_var = torch.bmm(grouped, derivatives.mean).reshape(past.mean.size(0), -1)
-    of_var += torch.bmm(free[:, None], derivatives.var).squeeze(1)
-    return PooledDerivatives(of_mean, of_var, part.sum(), along_mean.sum(1))
+    shares, groups = pooled.shares[1:], derivatives.mean.size(0)
+    free = torch.where(past.var > 0, shares, 0)
+    half_along_mean = ((past.mean - pooled.mean[:, None]) * shares).addcmul_(free, mean_step, value=-1)
+    of_mean = torch.einsum('k,gkd->gd', shares, derivatives.mean)
+    of_var = torch.bmm(free[:, None], derivatives.var).view(groups, -1, derivatives.var.size(2))
+    of_var.baddbmm_(half_along_mean.view(groups, -1, shares.numel()), derivatives.mean, alpha=2)
+    return PooledDerivatives(
+        of_mean, of_var.view(past.mean.size(0), -1), shares.sum(), 2 * half_along_mean.sum(1)
+    )

@@ -28,16 +28,16 @@ class ExponentialMoments(NamedTuple):
     Attributes:
         mean: mu_bar, shape (C,).
         var: var_bar, shape (C,).
+        free_var: var_bar without the maximum, shape (C,).
         share: Weight a of the current iteration, shape ().
         current: Mean and variance of the current iteration.
-        free_var: var_bar without the maximum, shape (C,).
     """
 
     mean: Tensor
     var: Tensor
+    free_var: Tensor
     share: Tensor
     current: Moments
-    free_var: Tensor
 
 
 def pool_exponentially(current: Moments, past: Moments, share: Tensor) -> ExponentialMoments:
@@ -48,36 +48,30 @@ def pool_exponentially(current: Moments, past: Moments, share: Tensor) -> Expone
         past: m and n - m^2 under today's weights, shape (C,) each; the latter may be below 0.
         share: Weight a of the current iteration, shape ().
     """
+    mean = past.mean.lerp(current.mean, share)
     # Two groups about their common mean: no cancellation, and for a = 1 just the current one.
-    gap = current.mean - past.mean
-    moved = gap * share
-    spread = moved * (gap - moved)
-    var = past.var.clamp(min=0).lerp(current.var, share).add_(spread)
-    free_var = past.var.lerp(current.var, share).add_(spread)
-    return ExponentialMoments(past.mean + moved, var, share, current, free_var)
+    spread = (mean - past.mean, current.mean - mean)
+    bounded = torch.stack((past.var.clamp(min=0), past.var)).lerp_(current.var, share).addcmul_(*spread)
+    return ExponentialMoments(mean, *bounded, share, current)
 
 
-def mix_derivatives(
-    past: Derivatives, own: Derivatives, pooled: ExponentialMoments, centre: Tensor
-) -> Derivatives:
+def mix_derivatives(past: Derivatives, own: Derivatives, step: Tensor, share: Tensor) -> Derivatives:
     """Take an iteration into P and Q, and move their centre to mu_bar.
 
     Args:
-        past: P of shape (groups, D), and Q of shape (C, D) about ``centre``.
-        own: Of this iteration's mean and variance; the latter is changed in place.
-        pooled: From :func:`pool_exponentially`.
-        centre: z, shape (C,).
+        past: P of shape (groups, D), and Q of shape (C, D) about the centre z.
+        own: Of this iteration's mean, and of its mean of squares about mu_bar.
+        step: mu_bar - z, shape (C,).
+        share: Weight a of this iteration, shape ().
 
     Returns:
-        P, and Q about ``pooled.mean``.
+        P, and Q about mu_bar.
     """
     groups, size = past.mean.shape
-    step, offset = pooled.mean - centre, pooled.current.mean - pooled.mean
-    old = torch.addcmul(
+    moved = torch.addcmul(
         past.var.view(groups, -1, size), step.view(groups, -1, 1), past.mean[:, None], value=-2
     )
-    new = own.var.view(groups, -1, size).addcmul_(offset.view(groups, -1, 1), own.mean[:, None], value=2)
-    return Derivatives(past.mean.lerp(own.mean, pooled.share), old.lerp_(new, pooled.share).view(-1, size))
+    return Derivatives(past.mean.lerp(own.mean, share), moved.view(-1, size).lerp_(own.var, share))
 
 
 def exponential_derivatives(

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .torch_private import batch_norm_backward, batch_norm_statistics
+from .torch_private import batch_norm_statistics, eval_batch_norm_backward
 
 
 class Moments(NamedTuple):
@@ -21,18 +21,25 @@ def statistics_dtype(x: Tensor) -> torch.dtype:
 
 
 @torch.no_grad()
-def batch_moments(x: Tensor) -> Moments:
+def batch_moments(x: Tensor, running: Moments | None = None, momentum: float = 0.0) -> Moments:
     """Compute mean and biased variance per channel.
 
     Args:
         x: Activations of shape (N, C, H, W), any floating type and memory format.
+        running: Running statistics in :func:`statistics_dtype`, moved in place as BN moves them: the variance
+            by the unbiased one. Where there is one value per channel, it becomes nan.
+        momentum: Weight of ``x`` in them.
 
     Returns:
         Both in :func:`statistics_dtype`; zeros for an empty batch. The mean of squares of the papers is
         ``var + mean ** 2``: this form does not cancel when the mean is large.
     """
-    zeros = x.new_zeros(2, x.size(1), dtype=statistics_dtype(x)).unbind()
-    return Moments(*(batch_norm_statistics(x, *zeros) if x.numel() else zeros))
+    if running is None and (x.dtype != statistics_dtype(x) or not x.numel()):
+        running = Moments(*x.new_zeros(2, x.size(1), dtype=statistics_dtype(x)).unbind())
+    if not x.numel():
+        return running
+    mean, var = (None, None) if running is None else running
+    return Moments(*batch_norm_statistics(x, mean, var, momentum))
 
 
 def all_finite(values: Tensor) -> Tensor:
@@ -53,18 +60,18 @@ def all_finite(values: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def mean_of_squares(x: Tensor) -> Tensor:
+def mean_of_squares(x: Tensor, zeros: Tensor) -> Tensor:
     """Compute the mean of squares per channel.
 
     Args:
-        x: Activations of shape (N, C, H, W), N * H * W >= 1, any floating type and memory format.
+        x: Activations of shape (N, C, H, W), N * H * W = M >= 1, any floating type and memory format.
+        zeros: Shape (C,), in :func:`statistics_dtype`.
 
     Returns:
-        Shape (C,), in :func:`statistics_dtype`.
+        Shape and type of ``zeros``.
     """
-    zeros = x.new_zeros(x.size(1), dtype=statistics_dtype(x))
-    ones = torch.ones_like(zeros)
-    # The weight's gradient of a batch norm with mean 0 and deviation 1 is the sum of grad * x: one pass
-    # that accumulates in the statistics' type, and several times as fast as a norm over these axes.
-    _, squares, _ = batch_norm_backward(x, x, ones, zeros, ones, (False, True, False))
-    return squares / (x.numel() // x.size(1))
+    # The weight's gradient of a batch norm is the sum of grad * (x - mean) / sqrt(var + eps): one pass that
+    # accumulates in the statistics' type, and several times as fast as a norm over these axes.
+    positions = x.numel() // x.size(1)
+    _, mean, _ = eval_batch_norm_backward(x, x, None, zeros, zeros, positions**2, (False, True, False))
+    return mean

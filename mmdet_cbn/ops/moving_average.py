@@ -6,9 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
-from .torch_private import eval_batch_norm_backward
+from .torch_private import eval_batch_norm, eval_batch_norm_backward
 
 
 class _MovingAverageNormalize(torch.autograd.Function):
@@ -20,25 +19,23 @@ class _MovingAverageNormalize(torch.autograd.Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor,
-        chi2: Tensor,
+        zeros: Tensor,
+        shifted: Tensor,
         r: Tensor,
-        eps: float,
         average: Callable[[Tensor], Tensor],
     ) -> Tensor:
-        ctx.save_for_backward(x, weight, chi2, r)
-        ctx.eps, ctx.average = eps, average
-        return F.batch_norm(x, torch.zeros_like(chi2), chi2, weight * r, bias, eps=eps)
+        scale = weight * r
+        ctx.save_for_backward(x, scale, zeros, shifted, r)
+        ctx.average = average
+        return eval_batch_norm(x, scale, bias, zeros, shifted, 0.0)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, chi2, r = ctx.saved_tensors
-        scale = weight * r
-        grad_x, sum_gz, sum_g = eval_batch_norm_backward(
-            grad, x, scale, torch.zeros_like(chi2), chi2, ctx.eps
-        )
-        psi = ctx.average(scale * sum_gz / (x.numel() // x.size(1)))
-        grad_x.addcmul_(x, (-psi / (chi2 + ctx.eps)).to(x.dtype)[:, None, None])
+        x, scale, zeros, shifted, r = ctx.saved_tensors
+        grad_x, sum_gz, sum_g = eval_batch_norm_backward(grad, x, scale, zeros, shifted, 0.0)
+        psi = ctx.average(torch.addcmul(zeros, scale, sum_gz, value=x.size(1) / x.numel()))
+        grad_x.addcmul_(x, (psi / shifted).to(x.dtype)[:, None, None], value=-1)
         return grad_x, sum_gz * r, sum_g, None, None, None, None
 
 
@@ -46,9 +43,9 @@ def moving_average_normalize(
     x: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
-    chi2: Tensor,
+    zeros: Tensor,
+    shifted: Tensor,
     r: Tensor,
-    eps: float,
     average: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """Normalize by a mean of squares, with an averaged statistic in the backward pass.
@@ -63,14 +60,14 @@ def moving_average_normalize(
         x: Shape (N, C, H, W), N * H * W >= 1.
         weight: Scale of shape (C,), or None for 1.
         bias: Offset of shape (C,), or None for 0.
-        chi2: The mean of squares in use, shape (C,), float32 (float64 for float64 inputs).
+        zeros: Shape (C,), float32 (float64 for float64 inputs), like the following.
+        shifted: chi2 + eps, the mean of squares in use, shape (C,).
         r: Correction towards the running value, shape (C,), a constant in the backward pass.
-        eps: Added to the mean of squares.
         average: Takes Psi_B of shape (C,) during the backward pass and returns what stands in its place.
 
     Returns:
         Shape, type and memory format of ``x``. First derivatives only.
     """
-    weight = torch.ones_like(chi2) if weight is None else weight.to(chi2.dtype)
-    bias = torch.zeros_like(chi2) if bias is None else bias.to(chi2.dtype)
-    return _MovingAverageNormalize.apply(x, weight, bias, chi2, r, eps, average)
+    weight = torch.ones_like(zeros) if weight is None else weight.to(zeros.dtype)
+    bias = zeros if bias is None else bias.to(zeros.dtype)
+    return _MovingAverageNormalize.apply(x, weight, bias, zeros, shifted, r, average)

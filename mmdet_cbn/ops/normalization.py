@@ -5,9 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
-from .torch_private import batch_norm_backward
+from .torch_private import batch_norm_backward, eval_batch_norm
 
 
 class _Normalize(torch.autograd.Function):
@@ -34,7 +33,7 @@ class _Normalize(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, weight, mean, var, share)
         ctx.eps = eps
-        return F.batch_norm(x, mean, var, weight, bias, eps=eps)
+        return eval_batch_norm(x, weight, bias, mean, var, eps)
 
     @staticmethod
     @once_differentiable

@@ -49,21 +49,14 @@ def joint_moments(own: Moments, positions: int) -> JointMoments:
 
 
 @torch.no_grad()
-def joint_derivatives(own: Derivatives, mean: Tensor, joint_mean: Tensor, part: Tensor) -> Derivatives:
-    """Compute the derivatives of what :func:`joint_moments` returned.
-
-    With p and r those of one process, which has the share a of all positions:
-    d joint_mean / d w = sum(a p) and d joint_var / d w = sum(a (r + 2 (mean - joint_mean) p)).
+def joint_derivatives(own: Derivatives, part: Tensor) -> Derivatives:
+    """Compute derivatives over all processes: of their mean, and of their mean of squares about one centre.
 
     Args:
-        own: Of this process.
-        mean: Of this process, shape (C,).
-        joint_mean: Of all processes, shape (C,).
-        part: Share of this process, shape ().
+        own: Of this process, about the same centre in all of them.
+        part: Share of this process in all positions, shape ().
     """
-    drift = (mean - joint_mean).reshape(own.mean.size(0), -1, 1) * own.mean[:, None]
-    of_var = own.var + 2 * drift.reshape_as(own.var)
-    packed = part * torch.cat((own.mean, of_var))
+    packed = part * torch.cat(own)
     distributed.all_reduce(packed)
     return Derivatives(*packed.split((own.mean.size(0), own.var.size(0))))
 

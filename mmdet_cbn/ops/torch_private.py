@@ -18,19 +18,26 @@ def padding_of(conv: nn.Conv2d) -> tuple[int, int, int, int]:
     return tuple(conv._reversed_padding_repeated_twice)
 
 
-def batch_norm_statistics(x: Tensor, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and biased variance of ``x`` per channel, in the type of ``mean`` and ``var``.
+def batch_norm_statistics(
+    x: Tensor, mean: Tensor | None, var: Tensor | None, momentum: float
+) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance of ``x`` per channel, and move ``mean`` and ``var`` as BN does.
 
-    ``torch.var_mean`` over three axes is several times as slow, and keeps the type of ``x``: what is given
-    here for running values, which stay as they are, makes the kernel accumulate in float32 for half inputs.
+    ``torch.var_mean`` over three axes is several times as slow, and keeps the type of ``x``: running values
+    of float32 make this kernel accumulate in float32 for half inputs.
     """
-    return torch.batch_norm_update_stats(x, mean, var, 0.0)
+    return torch.batch_norm_update_stats(x, mean, var, momentum)
+
+
+def eval_batch_norm(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
+    """Normalize by given statistics; ``F.batch_norm`` allocates a buffer for cuDNN besides."""
+    return torch.native_batch_norm(x, weight, bias, mean, var, False, 0.0, eps)[0]
 
 
 def batch_norm_backward(
     grad: Tensor,
     x: Tensor,
-    weight: Tensor,
+    weight: Tensor | None,
     mean: Tensor,
     invstd: Tensor,
     needs: tuple[bool, bool, bool] = (True, True, True),
@@ -46,9 +53,28 @@ def batch_norm_backward(
 
 
 def eval_batch_norm_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, mean: Tensor, var: Tensor, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    eps: float,
+    needs: tuple[bool, bool, bool] = (True, True, True),
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Differentiate batch normalization by given statistics: by x, weight and bias, in one pass."""
     return torch.ops.aten.native_batch_norm_backward(
-        grad, x, weight, mean, var, None, None, False, eps, [True] * 3
+        grad, x, weight, mean, var, None, None, False, eps, list(needs)
     )
+
+
+def conv_weight_gradient(
+    grad: Tensor, x: Tensor, weight: Tensor, stride: list[int], padding: list[int], dilation: list[int]
+) -> Tensor:
+    """Return the gradient of a convolution's weight, of the shape of ``weight``.
+
+    ``torch.nn.grad.conv2d_weight`` is the same for a shape, of which it allocates a weight first.
+    """
+    groups = x.size(1) // weight.size(1)
+    return torch.ops.aten.convolution_backward(
+        grad, x, weight, None, stride, padding, dilation, False, [0, 0], groups, [False, True, False]
+    )[1]

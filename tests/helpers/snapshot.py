@@ -28,12 +28,15 @@ def memory(model: nn.Module) -> dict[str, Tensor]:
 
 
 def entries(window: Window | ExponentialWindow) -> dict[str, Tensor]:
-    """Return what a window holds, with entries those that count along the first axis, newest last."""
-    tensors = {key: value for key, value in vars(window).items() if isinstance(value, Tensor)}
+    """Return what a window holds, a row for each entry that counts."""
     if isinstance(window, ExponentialWindow):
-        return tensors
-    newest_last = [(int(window.position) - age) % window.rows for age in range(int(window.fill), 0, -1)]
-    return {k: v.movedim(1, 0)[newest_last] if v.dim() > 1 else v for k, v in tensors.items()}
+        return {'flat': window.flat}
+    return {'flat': window.flat[newest_last(window)], 'taken': window.taken}
+
+
+def newest_last(window: Window) -> list[int]:
+    """Return the rows that hold entries."""
+    return [(int(window.position) - age) % window.rows for age in range(int(window.fill), 0, -1)]
 
 
 def assert_same(

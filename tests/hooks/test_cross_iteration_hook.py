@@ -116,11 +116,12 @@ def window_report(norm: CrossIterationBatchNorm2d, conv: nn.Conv2d) -> dict[str,
             p = window.mean_derivative[channel // of_group, row].double().numpy()
             q = window.variance_derivative[channel, row].double().numpy()
             bias = 0.0 if conv.bias is None else float(conv.bias[channel])
-            mean_step = p @ weights + bias - float(window.measured[channel, row, 2])
-            var_step = q @ weights - float(window.measured[channel, row, 3])
-            var = float(window.var[channel, row])
-            steps.append(mean_step**2 / var)
-            clamped.append(var + var_step - mean_step**2 < 0)
+            mean, _, *rest = (float(column[channel, row]) for column in window.values)
+            mean_step = p @ weights + bias + rest[0] - mean
+            var = q @ weights + rest[1] - mean_step**2
+            clamped.append(var < 0)
+            if var > 0:
+                steps.append(mean_step**2 / var)
     return {
         'cbn_fill': fill,
         'cbn_clamped': float(np.mean(clamped)),

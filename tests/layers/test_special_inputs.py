@@ -87,7 +87,7 @@ def test_training_forward_without_grad_uses_the_window_and_does_not_add(name):
     assert torch.equal(first, with_grad)
     batch_only = nn.BatchNorm2d(6)(block[0](x))
     assert (first - batch_only).abs().max() > 1e-3
-    assert not torch.equal(before['window.measured'], memory(block[1])['window.measured'])
+    assert not torch.equal(before['window.flat'], memory(block[1])['window.flat'])
 
 
 @pytest.mark.parametrize('name', ['MABN', 'BRN'])

@@ -20,7 +20,7 @@ from tests.helpers.small_detector import (
     images,
     norms_of,
 )
-from tests.helpers.snapshot import entries
+from tests.helpers.snapshot import newest_last
 
 pytestmark = pytest.mark.slow
 
@@ -72,7 +72,7 @@ def assert_remembers(measured: Measured) -> None:
         assert norm.iterations == len(batches)
         if hasattr(norm, 'window'):
             number = min(len(batches) - norm.burn_in, MICRO_BATCHES)
-            mean, var, *_ = entries(norm.window)['measured'].unbind(2)
+            mean, var = (column[:, newest_last(norm.window)].T for column in norm.window.values[:2])
             pairs = [(mean, 0, number), (var, 1, number)]
         elif hasattr(norm, 'chi2_buffer'):
             newest_last = [t % norm.buffer_size for t in range(len(batches) - MICRO_BATCHES, len(batches))]

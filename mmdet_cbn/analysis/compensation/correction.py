@@ -17,10 +17,11 @@ from ...layers.conv_call import read_call, read_weights
 from ...ops import (
     Derivatives,
     Moments,
+    PastMoments,
     batch_moments,
     compensate,
+    intercepts,
     mean_derivative,
-    project,
     variance_derivative,
 )
 from .normalized_convolutions import Call, record_normalized_convolutions
@@ -89,7 +90,7 @@ class _Entry:
     input: Tensor
     moments: Moments
     derivatives: Derivatives
-    anchors: tuple[Tensor, Tensor]
+    intercepts: PastMoments
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,9 @@ def _enter(call: Call) -> _Entry:
     of_mean = mean_derivative(conv_call, call.output.shape[2:])
     of_var = variance_derivative(conv_call, call.output, moments, of_mean)
     derivatives = Derivatives(of_mean[:, None], of_var[:, None])
-    return _Entry(call.input, moments, derivatives, project(derivatives, conv_call.theta, conv_call.bias))
+    row = PastMoments(*(moment[:, None] for moment in moments))
+    constants = intercepts(row, derivatives, conv_call.theta, conv_call.bias)
+    return _Entry(call.input, moments, derivatives, constants)
 
 
 @torch.no_grad()
@@ -226,9 +229,8 @@ def _probe(
 def _estimates(entry: _Entry, call: Call) -> list[tuple[Tensor, Tensor]]:
     """Return mean and variance in the order of ESTIMATES; the convolution of ``call`` has today's weights."""
     weight, bias = read_weights(call.conv, entry.moments.mean.dtype)
-    projections = project(entry.derivatives, weight.flatten(1), bias)
-    steps = (now - then for now, then in zip(projections, entry.anchors, strict=True))
-    mean, var = compensate(*(measured[:, None] for measured in entry.moments), *steps)
+    measured = entry.moments.mean[:, None]
+    mean, var = compensate(measured, entry.intercepts, entry.derivatives, weight.flatten(1), bias)
     linear = (mean[:, 0], var[:, 0].clamp(min=0))  # the maximum of eq. 10
     return [entry.moments, linear, batch_moments(call.conv(entry.input))]
 
