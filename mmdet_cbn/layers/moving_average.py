@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..ops import all_finite, mean_of_squares, moving_average_normalize, statistics_dtype
+from ..ops import all_finite, mean_of_squares, moving_average_normalize, statistics_dtype, store_as
 from .arguments import check_choice, check_integer, check_number
 from .stateful_norm import StatefulNorm
 
@@ -156,10 +156,10 @@ class MovingAverageBatchNorm2d(StatefulNorm, _BatchNorm):
             entered = all_finite(chi2_batch)
             stage = self._stage()
             chi2, chi2_rows = self._average(chi2_batch, stage)
-            shifted, chi2_hat = chi2 + self.eps, self.running_var.to(chi2)
+            shifted, chi2_hat = chi2 + self.eps, self.running_var.to(chi2).nan_to_num(1, 1, 1)
             if not stage.settled:
                 # E[x^2] = var + mean^2: a checkpoint of BN brings a mean along, which is 0 from here on.
-                chi2_hat = chi2_hat + self.running_mean.to(chi2).square()
+                chi2_hat = chi2_hat + self.running_mean.to(chi2).nan_to_num(0, 0, 0).square()
             r = self._correct(shifted, chi2_hat, stage)
         if torch.is_grad_enabled():
             self._remember(chi2_rows, chi2, chi2_hat, entered, stage)
@@ -184,7 +184,7 @@ class MovingAverageBatchNorm2d(StatefulNorm, _BatchNorm):
         """Return chi2_bar, and the buffer with ``chi2`` in it."""
         if self.forward_statistics == 'batch':
             return chi2, None
-        rows = self.chi2_buffer.index_copy(0, stage.row, chi2.to(self.chi2_buffer)[None])
+        rows = self.chi2_buffer.index_copy(0, stage.row, store_as(chi2, self.chi2_buffer.dtype)[None])
         average = rows.mean(0).to(chi2)
         return average if stage.settled else torch.where(stage.averaging, average, chi2), rows
 
@@ -201,7 +201,7 @@ class MovingAverageBatchNorm2d(StatefulNorm, _BatchNorm):
     ) -> None:
         if chi2_rows is not None:
             torch.where(entered, chi2_rows, self.chi2_buffer, out=self.chi2_buffer)
-        moved = chi2_hat.lerp(chi2, self.momentum).to(self.running_var)
+        moved = store_as(chi2_hat.lerp(chi2, self.momentum), self.running_var.dtype)
         torch.where(entered, moved, self.running_var, out=self.running_var)
         if not stage.settled:
             self.running_mean.masked_fill_(entered, 0)
@@ -264,10 +264,10 @@ class BackwardStatistics:
 
     def _simple(self, psi: Tensor, enters: Tensor) -> Tensor:
         buffer = self._layer.psi_buffer
-        rows = buffer.index_copy(0, self._stage.row, psi.to(buffer)[None])
+        rows = buffer.index_copy(0, self._stage.row, store_as(psi, buffer.dtype)[None])
         return torch.where(enters, rows, buffer, out=buffer).mean(0)
 
     def _exponential(self, psi: Tensor, enters: Tensor) -> Tensor:
         kept = self._layer.psi_hat
         weight = self._stage.t.to(kept).reciprocal().clamp(min=self._layer.momentum)
-        return torch.where(enters, kept.lerp(psi.to(kept), weight), kept, out=kept)
+        return torch.where(enters, kept.lerp(store_as(psi, kept.dtype), weight), kept, out=kept)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..ops import Moments, batch_moments, statistics_dtype
+from ..ops import Moments, batch_moments, statistics_dtype, store_as
 from ..ops.torch_private import uncompiled
 from .arguments import check_integer, check_number
 from .errors import SingleValueError
@@ -181,7 +181,7 @@ class StatefulNorm:
             torch.where(finite, new, running, out=running)
 
     def _moved_running_statistics(self, batch: Moments, positions: int | Tensor) -> Moments:
-        """Compute in the statistics' type; what a half buffer cannot hold becomes its largest value."""
+        """Move the running statistics by hand, in the type of the batch's."""
         momentum = self.momentum
         if momentum is None:
             momentum = 1 / self.num_batches_tracked.to(batch.mean.dtype).clamp(min=1)
@@ -192,11 +192,7 @@ class StatefulNorm:
             var = torch.where(positions > 1, var.lerp(unbiased, momentum), var)
         elif positions > 1:
             var = var.lerp(batch.var * (positions / (positions - 1)), momentum)
-        if mean.dtype == self.running_mean.dtype:
-            return Moments(mean, var)
-        dtype = self.running_mean.dtype
-        limit = min(torch.finfo(dtype).max, torch.finfo(mean.dtype).max)
-        return Moments(*(values.clamp(-limit, limit).to(dtype) for values in (mean, var)))
+        return Moments(store_as(mean, self.running_mean.dtype), store_as(var, self.running_var.dtype))
 
     def _finite_running_statistics(self) -> Moments:
         """Return copies, in which a channel that is inf or nan begins anew, as in a new layer."""

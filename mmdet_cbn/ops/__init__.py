@@ -23,7 +23,7 @@ from .exponential import (
     mix_derivatives,
     pool_exponentially,
 )
-from .moments import Moments, all_finite, batch_moments, mean_of_squares, statistics_dtype
+from .moments import Moments, all_finite, batch_moments, mean_of_squares, statistics_dtype, store_as
 from .moving_average import moving_average_normalize
 from .normalization import normalize
 from .renormalization import renormalize
@@ -60,5 +60,6 @@ __all__ = [
     'pooled_derivatives',
     'renormalize',
     'statistics_dtype',
+    'store_as',
     'variance_derivative',
 ]

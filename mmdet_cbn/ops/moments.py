@@ -20,6 +20,14 @@ def statistics_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
+def store_as(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Convert to a type that may be too small: what it cannot hold becomes its largest value, not inf."""
+    if values.dtype == dtype:
+        return values
+    limit = min(torch.finfo(dtype).max, torch.finfo(values.dtype).max)
+    return values.clamp(-limit, limit).to(dtype)
+
+
 @torch.no_grad()
 def batch_moments(x: Tensor, running: Moments | None = None, momentum: float = 0.0) -> Moments:
     """Compute mean and biased variance per channel.

@@ -1,5 +1,7 @@
 """MABN against its formulas written out on plain lists, in float64."""
 
+from collections.abc import Collection
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -92,14 +94,43 @@ def test_ablations_are_their_formulas(forward, backward):
     follow(norm, oracle, 1010 if forward == 'ema' and backward == 'batch' else 30)
 
 
-def follow(norm: MovingAverageBatchNorm2d, oracle: LiteralMABN, steps: int) -> None:
-    """Compare outputs, gradients and running values step by step."""
+def test_calls_that_are_not_finite_do_not_count_towards_the_first_thousand():
+    oracle = LiteralMABN(5, 4, 2, r_max=1.2, momentum=0.02)
+    norm = MovingAverageBatchNorm2d(5, buffer_size=4, warmup_iters=2, r_max=1.2, dtype=torch.float64)
+    follow(norm, oracle, 1030, bad={3, 500, 997, 999, 1000, 1001, 1002, 1015})
+    assert norm.iterations == 1030
+
+
+def test_a_loaded_layer_goes_on_where_the_saved_one_stood():
+    """Before and after the stage from which on all averages are in use."""
+    for done in (900, 2000):
+        norm = MovingAverageBatchNorm2d(5, buffer_size=4, r_max=1.2, dtype=torch.float64)
+        for _ in range(6):
+            norm(torch.randn(2, 5, 3, 4, dtype=torch.float64)).sum().backward()
+        norm.load_state_dict({**norm.state_dict(), 'iterations': torch.tensor(done)})
+        twin = MovingAverageBatchNorm2d(5, buffer_size=4, r_max=1.2, dtype=torch.float64)
+        for _ in range(1100 if done == 900 else 1):
+            twin(torch.randn(2, 5, 3, 4, dtype=torch.float64))
+        twin.load_state_dict(norm.state_dict())
+        x = torch.randn(2, 5, 3, 4, dtype=torch.float64)
+        out = twin(x)
+        assert torch.equal(out, norm(x))
+        r = out / (x / (norm.chi2_buffer.mean(0) + norm.eps).view(1, -1, 1, 1).sqrt())
+        assert ((r - 1).abs().amax((0, 2, 3)) < 1e-9).all() == (done == 900)
+
+
+def follow(
+    norm: MovingAverageBatchNorm2d, oracle: LiteralMABN, steps: int, bad: Collection[int] = ()
+) -> None:
+    """Compare outputs, gradients and running values step by step, with calls that change nothing between."""
     norm.weight.data.copy_(oracle.gamma)
     norm.bias.data.copy_(oracle.beta)
     for step in range(steps):
         scale = 1 + 0.9 * torch.sin(torch.tensor(0.7 * step))
         x = (torch.randn(2, 5, 3, 4, dtype=torch.float64) * scale).requires_grad_()
         grad = torch.randn_like(x)
+        if step in bad:
+            norm(x.detach() * float('nan'))
         out = norm(x)
         norm.zero_grad()
         out.backward(grad)

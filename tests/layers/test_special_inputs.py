@@ -55,6 +55,64 @@ def test_non_finite_statistics_do_not_enter(make, value):
     out.sum().backward()
 
 
+@every_layer
+@pytest.mark.parametrize('value', [float('inf'), float('nan')])
+def test_running_values_that_are_not_finite_begin_anew(make, value):
+    """As in a new layer; the other channels go on."""
+    block, twin = make_block(make), make_block(make)
+    twin.load_state_dict(block.state_dict())
+    block[1].running_var[1] = block[1].running_mean[2] = value
+    twin[1].running_var[1], twin[1].running_mean[2] = 1, 0
+    x = torch.randn(2, 4, 7, 8)
+    block(x), twin(x)
+    running = ('running_mean', 'running_var')
+    assert_same(*({name: getattr(one[1], name) for name in running} for one in (block, twin)))
+    assert block[1].running_mean.isfinite().all()
+
+
+@every_layer
+def test_statistics_beyond_what_half_buffers_hold(make):
+    """A variance of 10^6 where float16 ends at 65504."""
+    norm = make_block(make)[1]
+    if hasattr(norm, 'window_size'):
+        norm.window_size = 1  # nothing to pair
+    norm.half()
+    for _ in range(60):
+        out = norm(1000 * torch.randn(2, 6, 7, 8))
+        out.sum().backward()
+    for name, value in memory(norm).items():
+        assert value.isfinite().all(), name
+    assert norm.running_var.min() > 10_000
+    norm.running_var.fill_(65504)
+    out = norm(torch.randn(2, 6, 7, 8))
+    assert (norm.running_var < 65504).all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.parametrize('averaging', ['window', 'exponential'])
+def test_compensation_keeps_its_digits_where_matmuls_take_tf32(averaging):
+    """Means of many deviations, and weights that move a little: TF32 would leave the correction no digit."""
+    errors = []
+    for dtype in (torch.float64, torch.float32):
+        torch.manual_seed(0)
+        conv = nn.Conv2d(16, 8, 3, bias=False).to('cuda', dtype)
+        block = nn.Sequential(conv, CrossIterationBatchNorm2d(8, averaging=averaging, dtype=dtype).cuda())
+        pair_conv_norm(block)
+        inputs = torch.randn(6, 2, 16, 12, 12, dtype=torch.float64) + 30
+        precision = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision('high')
+        try:
+            with torch.no_grad():
+                for parameter in conv.parameters():
+                    parameter.add_(1e-4 * torch.randn(parameter.shape, dtype=torch.float64).to(parameter))
+            for x in inputs:
+                out = block(x.to('cuda', dtype))
+        finally:
+            torch.set_float32_matmul_precision(precision)
+        errors.append(out.double())
+    torch.testing.assert_close(errors[1], errors[0], rtol=1e-3, atol=1e-3)
+
+
 def test_mabn_counter_waits_for_finite_statistics():
     block = make_block(LAYERS['MABN'])
     train(block, 2)
