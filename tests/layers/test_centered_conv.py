@@ -30,6 +30,18 @@ def test_gradient_has_no_component_along_a_constant_filter():
     assert conv.weight.grad.sum((1, 2, 3)).abs().max() < 1e-10
 
 
+@pytest.mark.parametrize('training', [True, False])
+def test_first_and_second_derivatives(training):
+    conv = CenteredConv2d(2, 3, 2, dtype=torch.float64).train(training)
+    x = torch.randn(1, 2, 4, 3, dtype=torch.float64, requires_grad=True)
+
+    def output(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(conv, {'weight': weight}, (x,)).pow(3)
+
+    assert torch.autograd.gradcheck(output, (x, conv.weight))
+    assert torch.autograd.gradgradcheck(output, (x, conv.weight))
+
+
 @pytest.mark.parametrize('geometry', GEOMETRIES)
 def test_fold_centering_keeps_the_function_and_leaves_plain_convolutions(geometry):
     model = nn.Sequential(CenteredConv2d(4, 6, **geometry), nn.Sequential(nn.ReLU(), CenteredConv2d(6, 2, 1)))
