@@ -141,7 +141,7 @@ def imported_roots(folder: str) -> set[str]:
                 'mmdet_cbn.whole_file',
             },
         ),
-        ('../experiments/common', {'terminaltables', 'torch', 'mmdet_cbn.layers', 'mmdet_cbn.whole_file'}),
+        ('../experiments/common', {'torch', 'mmdet_cbn.layers', 'mmdet_cbn.whole_file'}),
         (
             '../experiments/digits',
             {
