@@ -181,7 +181,7 @@ def captured(step: Callable[[], None]) -> Callable[[], None]:
     with torch.cuda.graph(graph):
         step()
 
-    def replay(captured: Callable[[], None] = step) -> None:  # whose tensors the graph works on
+    def replay(kept: Callable[[], None] = step) -> None:  # whose tensors the graph works on
         graph.replay()
 
     return replay
