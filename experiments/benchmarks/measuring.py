@@ -5,12 +5,12 @@ import sys
 from collections.abc import Callable, Mapping
 from itertools import accumulate
 from statistics import median
+from time import perf_counter
 from timeit import Timer
 
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.benchmark.utils.timer import timer as synchronizing_clock
 
 from mmdet_cbn.layers import CrossIterationNorm
 
@@ -31,8 +31,9 @@ def interleave(
     Returns:
         Seconds a call for each name and round.
     """
-    # Not torch's own Timer, which warms up twice for each of our rounds: whole detectors take seconds.
-    timers = {name: Timer(function, timer=synchronizing_clock) for name, function in functions.items()}
+    # Not torch's own Timer, which warms up twice for each of our rounds: whole detectors take seconds. Nor
+    # its clock, which imports setuptools.
+    timers = {name: Timer(function, timer=_clock) for name, function in functions.items()}
     calls = {name: max(1, round(seconds / timer.timeit(1))) for name, timer in timers.items()}
     print(f'{title}: {rounds} rounds', file=sys.stderr)
     times: dict[str, list[float]] = {name: [] for name in functions}
@@ -40,6 +41,13 @@ def interleave(
         for name, timer in timers.items():
             times[name].append(timer.timeit(calls[name]) / calls[name])
     return times
+
+
+def _clock() -> float:
+    """Return the time in seconds, once the GPU is done with what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return perf_counter()
 
 
 def ratio(seconds: Mapping[str, list[float]], name: str, reference: str) -> float:

@@ -23,7 +23,8 @@ from mmdet_cbn.whole_file import explain_file, whole_file
 
 from ..common.machine import machine
 from .page import standing, to_markdown
-from .parts import PARTS, Options, run_part
+from .parts import Options, run_part
+from .plan import PARTS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,7 +65,7 @@ def begin(args: Namespace) -> dict[str, Any]:
         'started': datetime.now(timezone.utc).isoformat(' ', 'seconds'),
         'device': args.device,
         'quick': args.quick,
-        'parts': {part.module: {'status': 'not run'} for part in PARTS},
+        'parts': {part.name: {'status': 'not run'} for part in PARTS},
     }
 
 
@@ -84,11 +85,11 @@ def main() -> None:
     deadline = time.monotonic()
     try:
         for part in PARTS:
-            record['parts'][part.module] = {'status': 'running'}
+            record['parts'][part.name] = {'status': 'running'}
             write(record, args.out)
             deadline += part.seconds  # so the time that a part leaves is there for the next ones
             state = run_part(part, options, deadline - time.monotonic())
-            record['parts'][part.module] = state
+            record['parts'][part.name] = state
             print(f'{part.title}: {standing(state)}, {state["seconds"]:.0f} s', flush=True)
         write(record, args.out)
     except OSError as error:

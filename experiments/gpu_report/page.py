@@ -10,7 +10,7 @@ from ..benchmarks.norms import REFERENCE
 from ..benchmarks.tables import to_markdown as benchmark_tables
 from ..common.seeds import Cell, format_cell
 from ..common.tables import markdown_table
-from .parts import PARTS
+from .plan import PARTS
 
 Data = Mapping[str, Any]
 QUICK = (
@@ -24,20 +24,20 @@ def to_markdown(record: Data) -> str:
     facts = [[name, str(record[name])] for name in ('machine', 'python', 'commit', 'command', 'started')]
     overview = [['part', 'status', 'seconds', 'of at most']]
     for part in PARTS:
-        state = record['parts'][part.module]
+        state = record['parts'][part.name]
         seconds = '-' if 'seconds' not in state else f'{state["seconds"]:.0f}'
         overview.append([part.title, standing(state), seconds, str(part.seconds)])
     blocks = ['# GPU report' if record['device'] == 'cuda' else '# GPU report, run on a CPU']
     blocks += [QUICK] if record['quick'] else []
     blocks += [markdown_table([['', ''], *facts]), markdown_table(overview, numbers=(2, 3))]
     for part in PARTS:
-        state = record['parts'][part.module]
+        state = record['parts'][part.name]
         blocks.append(f'## {part.title}')
         if state['status'] != 'finished':
             kept = ' What it got to:' if state.get('data') else ''
             blocks.append(f'**Not finished ({standing(state)}).**{kept}')
         if state.get('data'):
-            blocks += WRITERS[part.module](state['data'])
+            blocks += WRITERS[part.name](state['data'])
         if state.get('log'):
             blocks.append('\n'.join(('```text', *state['log'], '```')))
     return '\n\n'.join(blocks) + '\n'

@@ -9,7 +9,6 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -44,23 +43,17 @@ class Part:
     """One part of the report.
 
     Args:
-        module: Of this package, with a function ``run(options, keep)`` that calls ``keep`` with all it has so
-            far, as JSON knows it, and returns what else is to be said of it, or None.
+        name: In the record.
         title: Its heading.
         seconds: How long it may take.
+        run: A function of a module. It calls ``keep`` with all it has so far, as JSON knows it, and returns
+            what else is to be said of it, or None.
     """
 
-    module: str
+    name: str
     title: str
     seconds: int
-
-
-PARTS = (
-    Part('layer_tests', 'Tests of the layers', 90),
-    Part('step_profile', 'A training step in a profile', 40),
-    Part('layer_benchmark', 'Time of a training step beside BN', 210),
-    Part('digits_column', 'The digits study at batch size 2', 110),
-)
+    run: Callable[[Options, Keep], str | None]
 
 
 def run_part(part: Part, options: Options, limit: float) -> dict[str, Any]:
@@ -75,7 +68,7 @@ def run_part(part: Part, options: Options, limit: float) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         # Not forked: CUDA would not work. In a process of its own, since an error on a GPU is final for one.
         process = multiprocessing.get_context('spawn').Process(
-            target=_work, args=(part.module, options, Path(folder))
+            target=_work, args=(part, options, Path(folder))
         )
         process.start()
         try:
@@ -106,15 +99,14 @@ def _read(path: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def _work(module: str, options: Options, folder: Path) -> None:
+def _work(part: Part, options: Options, folder: Path) -> None:
     """Run a part, in its process."""
     end_with_parent()
     with (folder / 'log').open('w', buffering=1) as log:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
     try:
-        run = import_module(f'.{module}', __package__).run
-        reason = run(options, lambda data: _write(folder / 'data.json', data))
+        reason = part.run(options, lambda data: _write(folder / 'data.json', data))
         outcome = {'status': 'finished', 'reason': reason}
     except MissingError as error:
         outcome = {'status': 'could not run', 'reason': str(error)}
