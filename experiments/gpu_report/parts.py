@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from mmdet_cbn.whole_file import whole_file
@@ -65,7 +65,7 @@ def run_part(part: Part, options: Options, limit: float) -> dict[str, Any]:
         that it kept, or None.
     """
     start = time.monotonic()
-    with TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         # Not forked: CUDA would not work. In a process of its own, since an error on a GPU is final for one.
         process = multiprocessing.get_context('spawn').Process(
             target=_work, args=(part, options, Path(folder))
@@ -102,6 +102,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _work(part: Part, options: Options, folder: Path) -> None:
     """Run a part, in its process."""
     end_with_parent()
+    tempfile.tempdir = str(folder)  # what a part that is stopped leaves goes with it
     with (folder / 'log').open('w', buffering=1) as log:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
