@@ -83,7 +83,8 @@ def run_part(part: Part, options: Options, limit: float) -> dict[str, Any]:
             outcome = {'status': 'failed', 'reason': f'its process ended with {process.exitcode}'}
         outcome['seconds'] = round(time.monotonic() - start, 1)
         if outcome['status'] in ('out of time', 'failed'):
-            text = (Path(folder) / 'log').read_text(errors='replace')
+            log = Path(folder) / 'log'
+            text = log.read_text(errors='replace') if log.exists() else ''
             outcome['log'] = text.splitlines()[-LOG_LINES:]
         return outcome | {'data': _read(Path(folder) / 'data.json')}
 

@@ -1,7 +1,6 @@
 """The report of a GPU, on a machine without one."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.gpu_report import digits_column
+from experiments.gpu_report import digits_column, layer_benchmark
 from experiments.gpu_report.__main__ import parse_args
 from experiments.gpu_report.page import to_markdown
 from experiments.gpu_report.parts import MissingError, Options, Part, run_part
@@ -23,18 +22,24 @@ ROOT = Path(__file__).resolve().parents[3]
 QUICK = Options('cpu', quick=True)
 
 
-@pytest.mark.slow
-def test_the_command_needs_torch_numpy_and_pytest_alone(tmp_path):
-    """And scikit-learn for the digits; the real command, and all that it starts."""
-    (tmp_path / 'site').mkdir()
+@pytest.fixture
+def bare(tmp_path, monkeypatch):
+    """Hide all but torch, numpy and pytest, and scikit-learn for the digits, from processes of the test."""
     hidden = not_needed_by('torch', 'numpy', 'pytest', 'scikit-learn')
     assert {'mmcv', 'mmdet', 'mmengine', 'hypothesis', 'matplotlib', 'tqdm', 'yaml'} <= {*hidden}
+    (tmp_path / 'site').mkdir()
     (tmp_path / 'site' / 'sitecustomize.py').write_text(hiding(hidden))
-    environment = {'PYTHON': sys.executable, 'PYTHONPATH': str(tmp_path / 'site'), 'OMP_NUM_THREADS': '1'}
+    monkeypatch.setenv('PYTHONPATH', f'{tmp_path / "site"}:{ROOT}')
+    monkeypatch.setenv('PYTHON', sys.executable)
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+
+
+@pytest.mark.slow
+def test_the_command_needs_torch_numpy_and_pytest_alone(bare, tmp_path):
+    """The real command, and all that it starts."""
     run = subprocess.run(
         ['bash', ROOT / 'tools/gpu_report.sh', 'out', '--device', 'cpu', '--quick', '--commit', 'of a copy'],
         cwd=tmp_path,
-        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         timeout=300,
@@ -77,14 +82,14 @@ def test_the_command_needs_torch_numpy_and_pytest_alone(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_does_not_finish_says_so_and_keeps_what_it_has():
+def test_what_does_not_finish_says_so_and_keeps_what_it_has(bare):
     def run(name):
-        return run_part(Part(name, name, 0, getattr(report_parts, name)), QUICK, 20)
+        return run_part(Part(name, name, 0, getattr(report_parts, name)), QUICK, 10)
 
     with ThreadPoolExecutor() as pool:
         slow, dead, failed, missing, ended = pool.map(run, ('too_slow', 'dies', 'fails', 'misses', 'ends'))
-    assert (slow['status'], slow['reason']) == ('out of time', 'stopped after 20 seconds')
-    assert 20 <= slow['seconds'] < 30
+    assert (slow['status'], slow['reason']) == ('out of time', 'stopped after 10 seconds')
+    assert 10 <= slow['seconds'] < 20
     assert (slow['data'], slow['log']) == ({'done': 2}, ['at work'])
     assert (dead['status'], dead['reason'], dead['data']) == (
         'failed',
@@ -154,6 +159,18 @@ def test_the_page_marks_what_is_not_there():
     assert '- float16; 1x1: no memory\n- float16; 3x3: not run\n' in page
     assert '- float32, graph; 3x3: not run\n' in page
     assert '- float32, graph; 1x1' not in page
+
+
+def test_a_gpu_is_measured_in_every_type_and_format_eager_and_captured():
+    names = list(layer_benchmark.settings('cuda'))
+    types, formats = ('float32', 'bfloat16', 'float16'), ('', ', channels_last')
+    eager = {dtype + form for dtype in types for form in formats}
+    assert {*names} == eager | {f'{name}, graph' for name in eager}
+    assert (len(names), names[0]) == (12, 'bfloat16, channels_last')
+
+
+def test_it_takes_less_than_eight_minutes():
+    assert sum(part.seconds for part in PARTS) <= 8 * 60 - 20  # for what it imports itself, and to stop parts
 
 
 def test_gaps_are_what_no_kernel_covers():
