@@ -6,6 +6,7 @@ Packages and modules:
     record_statistics: ``python -m experiments.record_statistics``, what the norms do in a run on digits.
     fraction_error: ``python -m experiments.fraction_error``, what ``derivative_fraction`` changes in a run.
     benchmarks: speed and memory of the norms beside BN, for ``tools/benchmark.py``.
+    gpu_report: ``tools/gpu_report.sh``, the layers on a GPU, with torch alone, on one page.
     reports: runs of MMEngine beside the papers' numbers, for ``tools/report.py`` and the quickstart.
     common: what they share.
 """

@@ -1,25 +1,40 @@
 """Settings of all tests."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
-from hypothesis import settings
 
-# The suite tries the same examples in each run, so that a failure can be repeated. To search further:
-# pytest --hypothesis-profile=search
-settings.register_profile('suite', deadline=None, derandomize=True, max_examples=60)
-settings.register_profile('search', deadline=None, max_examples=2000)
-settings.load_profile('suite')
+collect_ignore: list[str] = []
+if find_spec('hypothesis') is None:  # a machine with torch alone, on which the tests of the GPU run
+    collect_ignore += ['layers/test_window_model.py', 'ops/test_properties.py']
+else:
+    from hypothesis import settings
+
+    # The suite tries the same examples in each run, so that a failure can be repeated. To search further:
+    # pytest --hypothesis-profile=search
+    settings.register_profile('suite', deadline=None, derandomize=True, max_examples=60)
+    settings.register_profile('search', deadline=None, max_examples=2000)
+    settings.load_profile('suite')
 pytest.register_assert_rewrite('tests.helpers')
 
 
+def pytest_report_header() -> str | None:
+    """Name what is left out."""
+    return f'hypothesis is not installed, left out: {", ".join(collect_ignore)}' if collect_ignore else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip float16 on the CPU where torch has no kernels for it."""
-    if tuple(map(int, torch.__version__.split('.')[:2])) >= (2, 2):
-        return
-    skip = pytest.mark.skip(reason='torch 2.1 has no float16 batch norm on the CPU')
+    """Skip what this machine or this torch cannot run."""
+    skips = {}
+    if not torch.cuda.is_available():
+        skips['gpu'] = 'needs a GPU'
+    if tuple(map(int, torch.__version__.split('.')[:2])) < (2, 2):
+        skips['float16'] = 'torch 2.1 has no float16 batch norm on the CPU'
     for item in items:
-        if item.get_closest_marker('float16'):
-            item.add_marker(skip)
+        for marker, reason in skips.items():
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(autouse=True)

@@ -9,26 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.hidden import hiding, not_needed_by
+
 PACKAGE = Path(__file__).parents[1] / 'mmdet_cbn'
 OPENMMLAB = ('mmengine', 'mmcv', 'mmdet')
 OURS = ('mmdet_cbn.', 'experiments.')
 
-# As if they were not installed: find_spec answers None, import raises ModuleNotFoundError.
-HIDE = """
-import sys
-from importlib.machinery import PathFinder
-
-class Hide(PathFinder):
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        return None if name.partition('.')[0] in {hidden!r} else super().find_spec(name, path, target)
-
-sys.meta_path[:] = [Hide if finder is PathFinder else finder for finder in sys.meta_path]
-"""
-
 
 def python(script: str, hidden: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
-    script = HIDE.format(hidden=hidden) + textwrap.dedent(script)
+    script = hiding(hidden) + textwrap.dedent(script)
     run = subprocess.run(
         [sys.executable, '-c', script], cwd=PACKAGE.parent, capture_output=True, text=True, timeout=120
     )
@@ -94,6 +83,13 @@ def test_layers_train_with_torch_alone():
     assert python(script, hidden=OPENMMLAB).stdout.splitlines()[-1] == "['mmdet_cbn']"
 
 
+def test_the_gpu_report_imports_torch_and_numpy_alone():
+    """Up to the digits, for which it asks first; pytest comes when the tests begin."""
+    script = 'import experiments.gpu_report.__main__ as report; print([part.name for part in report.PARTS])'
+    names = python(script, not_needed_by('torch', 'numpy')).stdout
+    assert names.strip() == "['layer_tests', 'step_profile', 'layer_benchmark', 'digits_column']"
+
+
 def imports(path: Path) -> Iterator[str]:
     """Yield what a file imports, also inside functions, by absolute names."""
     parents = path.relative_to(PACKAGE.parent).with_suffix('').parts
@@ -141,7 +137,7 @@ def imported_roots(folder: str) -> set[str]:
                 'mmdet_cbn.whole_file',
             },
         ),
-        ('../experiments/common', {'terminaltables', 'torch', 'mmdet_cbn.layers', 'mmdet_cbn.whole_file'}),
+        ('../experiments/common', {'torch', 'mmdet_cbn.layers', 'mmdet_cbn.whole_file'}),
         (
             '../experiments/digits',
             {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import sys
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
@@ -16,7 +15,8 @@ from mmdet_cbn.whole_file import whole_file
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # experiments is not installed
 
 from experiments.benchmarks.layers import CASES, Setting, benchmark_case
-from experiments.benchmarks.tables import plot, to_markdown
+from experiments.benchmarks.tables import to_markdown
+from experiments.common.machine import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / 'configs/cbn/mask-rcnn_r50_fpn_4conv1fc_cbn_4xb4-1x_coco.py'
@@ -63,17 +63,6 @@ def measure(args: Namespace) -> list[dict[str, str | float | None]]:
     return [asdict(result) for result in results]
 
 
-def machine(device: torch.device) -> str:
-    """Name the processor and the versions."""
-    if device.type == 'cuda':
-        name = torch.cuda.get_device_name(device)
-    else:
-        lines = Path('/proc/cpuinfo').read_text().splitlines() if Path('/proc/cpuinfo').exists() else []
-        names = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
-        name = f'{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads'
-    return f'{name}, torch {torch.__version__}'
-
-
 def process_group(device: torch.device) -> None:
     """Give SyncBN, which works on GPUs alone, a group of one process."""
     if device.type == 'cuda':
@@ -94,6 +83,8 @@ def main() -> None:
         with whole_file(args.json) as partial:
             partial.write_text(json.dumps(record, indent=1) + '\n')
     if args.plot:
+        from experiments.benchmarks.plots import plot  # tables need no matplotlib
+
         with whole_file(args.plot) as partial:
             plot(rows, partial, title=where)
     if torch.distributed.is_initialized():

@@ -23,7 +23,7 @@ choose_python() {
     if [[ -z ${PYTHON:-} && -x $VENV/bin/python ]]; then
         PYTHON=$VENV/bin/python
     fi
-    PYTHON=${PYTHON:-python}
+    PYTHON=${PYTHON:-python3}
     command -v "$PYTHON" >/dev/null || fail "no $PYTHON here; run tools/setup_env.sh, or set PYTHON"
     export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
 }

@@ -5,5 +5,5 @@ Modules:
     norms: which norms are measured.
     layers: convolution + norm + ReLU.
     model: a detector.
-    tables: writes and draws what was measured.
+    tables, plots: write and draw what was measured.
 """

@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from mmdet_cbn.layers import fold_centering, pair_conv_norm
 
 from ..common.methods import Method
-from .measuring import interleave, kept_bytes, peak_memory, ratio
+from .measuring import MIN_SECONDS, interleave, kept_bytes, peak_memory, ratio
 from .norms import LAYER_NORMS, REFERENCE, without_sync
 
 FILL = 8  # steps until every window is full, and the allocator warm
@@ -53,11 +53,13 @@ class Setting:
         device: Where.
         dtype: float32, or a half type for autocast.
         memory_format: Of input and weights.
+        graph: Whether training steps are replayed from a CUDA graph, which one of them was captured in.
     """
 
     device: torch.device
     dtype: torch.dtype = torch.float32
     memory_format: torch.memory_format = torch.contiguous_format
+    graph: bool = False
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return autocast for half types."""
@@ -74,7 +76,8 @@ class Result:
         norm: Name of the norm.
         train_ms: Median time of a training step: forward, backward, SGD update.
         train_ratio: The same beside BN.
-        eval_ratio: Forward in eval mode beside BN's.
+        eval_ratio: Forward in eval mode beside BN's; like the next two None for graphs, which hold training
+            alone and their memory throughout.
         folded_ratio: Forward after folding beside BN's after folding; None for norms that do not fold.
         peak_ratio: Memory at the peak of a training step beside BN's, what the layer keeps included.
         state_mb: What the layer keeps between iterations beyond BN, in MB (1e6 bytes).
@@ -84,53 +87,61 @@ class Result:
     norm: str
     train_ms: float
     train_ratio: float
-    eval_ratio: float
+    eval_ratio: float | None
     folded_ratio: float | None
-    peak_ratio: float
+    peak_ratio: float | None
     state_mb: float
 
 
-def benchmark_case(case: Case, setting: Setting, rounds: int) -> list[Result]:
+def benchmark_case(case: Case, setting: Setting, rounds: int, seconds: float = MIN_SECONDS) -> list[Result]:
     """Measure every norm in one case.
 
     Args:
         case: The convolution.
-        setting: Device, type and memory format.
+        setting: Device, type, memory format, and whether steps are captured.
         rounds: See :func:`interleave`.
+        seconds: Likewise.
     """
     torch.manual_seed(0)
     x = torch.randn(case.shape, device=setting.device).to(memory_format=setting.memory_format)
     measured = without_sync(LAYER_NORMS, setting.device)
-    blocks = {name: _block(method, case, setting) for name, method in measured.items()}
-    steps = {name: _training_step(block, x, setting) for name, block in blocks.items()}
+    blocks = {name: make_block(method, case, setting) for name, method in measured.items()}
+    steps = {name: training_step(block, x, setting) for name, block in blocks.items()}
     for step in steps.values():
         for _ in range(FILL):
             step()
-    train = interleave(steps, rounds, f'{case}, training')
     state = {name: kept_bytes(block[1]) for name, block in blocks.items()}
-    peak = {name: peak_memory(step, setting.device) + state[name] for name, step in steps.items()}
-    for block in blocks.values():
-        block.eval()
-    forwards = {name: _forward(block, x, setting) for name, block in blocks.items()}
-    evaluation = interleave(forwards, rounds, f'{case}, eval mode')
-    forwards = {name: _forward(_folded(block), x, setting) for name, block in blocks.items() if name != 'GN'}
-    folded = interleave(forwards, rounds, f'{case}, folded')
+    evaluation, folded, peak = {}, {}, {}
+    if setting.graph:
+        steps = {name: captured(step) for name, step in steps.items()}
+    train = interleave(steps, rounds, f'{case}, training', seconds)
+    if not setting.graph:
+        peak = {name: peak_memory(step, setting.device) + state[name] for name, step in steps.items()}
+        for block in blocks.values():
+            block.eval()
+        forwards = {name: _forward(block, x, setting) for name, block in blocks.items()}
+        evaluation = interleave(forwards, rounds, f'{case}, eval mode', seconds)
+        forwards = {
+            name: _forward(_folded(block), x, setting) for name, block in blocks.items() if name != 'GN'
+        }
+        folded = interleave(forwards, rounds, f'{case}, folded', seconds)
     return [
         Result(
             case=str(case),
             norm=name,
             train_ms=median(train[name]) * 1e3,
             train_ratio=ratio(train, name, REFERENCE),
-            eval_ratio=ratio(evaluation, name, REFERENCE),
+            eval_ratio=ratio(evaluation, name, REFERENCE) if evaluation else None,
             folded_ratio=ratio(folded, name, REFERENCE) if name in folded else None,
-            peak_ratio=peak[name] / peak[REFERENCE],
+            peak_ratio=peak[name] / peak[REFERENCE] if peak else None,
             state_mb=(state[name] - state[REFERENCE]) / 1e6,
         )
         for name in blocks
     ]
 
 
-def _block(method: Method, case: Case, setting: Setting) -> nn.Sequential:
+def make_block(method: Method, case: Case, setting: Setting) -> nn.Sequential:
+    """Return convolution, norm and ReLU, paired, where the setting says."""
     channels, size = case.shape[1], case.kernel_size
     block = nn.Sequential(
         method.conv(channels, channels, size, padding=size // 2, bias=False),
@@ -141,7 +152,8 @@ def _block(method: Method, case: Case, setting: Setting) -> nn.Sequential:
     return block.to(setting.device, memory_format=setting.memory_format)
 
 
-def _training_step(block: nn.Module, x: Tensor, setting: Setting) -> Callable[[], None]:
+def training_step(block: nn.Module, x: Tensor, setting: Setting) -> Callable[[], None]:
+    """Return a function that trains the block on ``x`` once: forward, backward, SGD update."""
     optimizer = torch.optim.SGD(block.parameters(), lr=1e-3)
     x = x.clone().requires_grad_()
     grad = torch.randn_like(x)
@@ -155,6 +167,24 @@ def _training_step(block: nn.Module, x: Tensor, setting: Setting) -> Callable[[]
         optimizer.zero_grad()
 
     return step
+
+
+def captured(step: Callable[[], None]) -> Callable[[], None]:
+    """Capture a step that has run often enough for its window to be in place."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(FILL):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+
+    def replay(kept: Callable[[], None] = step) -> None:  # whose tensors the graph works on
+        graph.replay()
+
+    return replay
 
 
 def _forward(block: nn.Module, x: Tensor, setting: Setting) -> Callable[[], Tensor]:

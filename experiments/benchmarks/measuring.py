@@ -1,16 +1,16 @@
 """Time and memory of functions that are to be compared."""
 
 import gc
+import sys
 from collections.abc import Callable, Mapping
 from itertools import accumulate
 from statistics import median
+from time import perf_counter
 from timeit import Timer
 
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.benchmark.utils.timer import timer as synchronizing_clock
-from tqdm import trange
 
 from mmdet_cbn.layers import CrossIterationNorm
 
@@ -18,26 +18,36 @@ MIN_SECONDS = 0.2
 
 
 def interleave(
-    functions: Mapping[str, Callable[[], object]], rounds: int, title: str
+    functions: Mapping[str, Callable[[], object]], rounds: int, title: str, seconds: float = MIN_SECONDS
 ) -> dict[str, list[float]]:
     """Time several functions in turn, so that what slows the machine down meets all of them.
 
     Args:
         functions: What to time, by name. Each is called several times beforehand by the caller, if it must.
-        rounds: How often each is timed; one time is the mean of as many calls as fill ``MIN_SECONDS``.
-        title: What the progress bar says.
+        rounds: How often each is timed; one time is the mean of as many calls as fill ``seconds``.
+        title: What is timed, to be told on stderr.
+        seconds: How long each name takes a round, about.
 
     Returns:
         Seconds a call for each name and round.
     """
-    # Not torch's own Timer, which warms up twice for each of our rounds: whole detectors take seconds.
-    timers = {name: Timer(function, timer=synchronizing_clock) for name, function in functions.items()}
-    calls = {name: max(1, round(MIN_SECONDS / timer.timeit(1))) for name, timer in timers.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in trange(rounds, desc=title):
+    # Not torch's own Timer, which warms up twice for each of our rounds: whole detectors take seconds. Nor
+    # its clock, which imports setuptools.
+    timers = {name: Timer(function, timer=_clock) for name, function in functions.items()}
+    calls = {name: max(1, round(seconds / timer.timeit(1))) for name, timer in timers.items()}
+    print(f'{title}: {rounds} rounds', file=sys.stderr)
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(rounds):
         for name, timer in timers.items():
-            seconds[name].append(timer.timeit(calls[name]) / calls[name])
-    return seconds
+            times[name].append(timer.timeit(calls[name]) / calls[name])
+    return times
+
+
+def _clock() -> float:
+    """Return the time in seconds, once the GPU is done with what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return perf_counter()
 
 
 def ratio(seconds: Mapping[str, list[float]], name: str, reference: str) -> float:

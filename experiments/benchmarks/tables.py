@@ -1,9 +1,6 @@
-"""Tables and a picture of what the benchmarks measured."""
+"""Tables of what the benchmarks measured."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-
-from matplotlib.figure import Figure
 
 from ..common.tables import markdown_table
 
@@ -47,29 +44,3 @@ def _text(name: str, value: str | float | None) -> str:
     if value is None:
         return '-'
     return value if isinstance(value, str) else f'{value:.{DIGITS.get(name, 2)}f}'
-
-
-def plot(rows: Sequence[Row], path: Path, title: str) -> None:
-    """Draw the time of a training step beside BN, a bar for each norm and a panel for each case.
-
-    Args:
-        rows: As for :func:`to_markdown`.
-        path: The PNG to write.
-        title: Names the machine.
-    """
-    cases = list(dict.fromkeys(row.get('case', 'training step of the model') for row in rows))
-    figure = Figure(figsize=(1.5 + 2.6 * len(cases), 3.6), layout='constrained')
-    panels = figure.subplots(1, len(cases), sharey=True, squeeze=False)[0]
-    for panel, case in zip(panels, cases, strict=True):
-        of_case = [row for row in rows if row.get('case', case) == case]
-        bars = panel.barh(
-            [row['norm'] for row in of_case], [row['train_ratio'] for row in of_case], color='0.6'
-        )
-        panel.bar_label(bars, fmt='%.2f', label_type='center', fontsize=8)
-        panel.axvline(1, color='black', linewidth=0.8)
-        panel.margins(x=0.2)
-        panel.set_title(str(case), fontsize=9)
-        panel.set_xlabel('time of a training step / BN')
-    panels[0].invert_yaxis()
-    figure.suptitle(title, fontsize=9)
-    figure.savefig(path, dpi=120)

@@ -6,4 +6,6 @@ Modules:
     seeds: mean and spread of what several seeds reached.
     tables: writes rows as Markdown, CSV, or text for the screen.
     argument_types: types of command-line arguments.
+    machine: names where something was measured.
+    processes: processes that work for another one.
 """

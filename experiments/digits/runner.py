@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing.connection import wait
 from pathlib import Path
 
 import torch
 
+from ..common.processes import end_with_parent
 from ..common.results import read_result, write_result
 from .trials import Trial, run_trial
 
@@ -26,7 +24,7 @@ def missing_trials(trials: Sequence[Trial], folder: Path) -> list[Trial]:
     return [trial for trial in trials if read_result(folder, trial) is None]
 
 
-def run_trials(trials: Sequence[Trial], folder: Path, workers: int) -> Iterator[Trial]:
+def run_trials(trials: Sequence[Trial], folder: Path, workers: int, device: str = 'cpu') -> Iterator[Trial]:
     """Run trials in processes of one thread each, and yield each one once its result is written.
 
     Where the caller is stopped, so are the processes: trials under way leave nothing behind.
@@ -35,12 +33,13 @@ def run_trials(trials: Sequence[Trial], folder: Path, workers: int) -> Iterator[
         trials: What to run.
         folder: Where the results go.
         workers: Number of processes.
+        device: Where they train; on a GPU they share it.
     """
     # Not forked: a copy of this process would have its threads' locks, but not the threads.
     context = multiprocessing.get_context('spawn')
     others = multiprocessing.active_children()
     with ProcessPoolExecutor(workers, context, _start_worker) as pool:
-        running = {pool.submit(_run_and_write, trial, folder): trial for trial in trials}
+        running = {pool.submit(_run_and_write, trial, folder, device): trial for trial in trials}
         try:
             for future in as_completed(running):
                 future.result()
@@ -52,17 +51,11 @@ def run_trials(trials: Sequence[Trial], folder: Path, workers: int) -> Iterator[
             raise
 
 
-def _run_and_write(trial: Trial, folder: Path) -> None:
-    write_result(folder, trial, run_trial(trial))
+def _run_and_write(trial: Trial, folder: Path, device: str) -> None:
+    write_result(folder, trial, run_trial(trial, device))
 
 
 def _start_worker() -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent was killed; otherwise it would wait for work forever."""
-    wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
+    end_with_parent()  # or it would wait for work forever

@@ -76,10 +76,14 @@ class Trial:
         }
 
 
-def run_trial(trial: Trial) -> dict[str, Any]:
+def run_trial(trial: Trial, device: str = 'cpu') -> dict[str, Any]:
     """Train and evaluate a network.
 
     On one CPU thread the result is the same in each run, apart from ``seconds``.
+
+    Args:
+        trial: Its settings.
+        device: Where it trains. Weights and samples are those of the CPU.
 
     Returns:
         ``torch``, its version; ``diverged``, the epoch, counted from 1, in which the training loss became inf
@@ -89,7 +93,7 @@ def run_trial(trial: Trial) -> dict[str, Any]:
         is None.
     """
     start = time.perf_counter()
-    network = build_network(_make_norm(trial), COMPETITORS[trial.method].conv, trial.seed)
+    network = build_network(_make_norm(trial), COMPETITORS[trial.method].conv, trial.seed).to(device)
     optimizer = make_optimizer(network, lr=0.0)
     result: dict[str, Any] = {'torch': torch.__version__, 'diverged': None}
     curves = {name: [] for name in ('training_loss', 'held_out_loss', 'accuracy')}
@@ -127,7 +131,9 @@ def _train_epoch(network: nn.Module, optimizer: torch.optim.SGD, trial: Trial, e
     network.train()
     total = 0.0
     samples = batches(trial.seed, epoch, trial.batch_size, trial.images)
+    device = _device(network)
     for iteration, (images, labels) in enumerate(samples, epoch * trial.iterations):
+        images, labels = images.to(device), labels.to(device)
         optimizer.param_groups[0]['lr'] = learning_rate(trial, iteration)
         loss = F.cross_entropy(network(images), labels)
         value = loss.item()
@@ -144,6 +150,10 @@ def _train_epoch(network: nn.Module, optimizer: torch.optim.SGD, trial: Trial, e
 def _evaluate(network: nn.Module) -> tuple[float, float]:
     """Return loss and accuracy on the held-out samples."""
     network.eval()
-    images, labels = held_out_samples(HELD_OUT)
+    images, labels = (part.to(_device(network)) for part in held_out_samples(HELD_OUT))
     scores = torch.cat([network(part) for part in images.split(250)])
     return F.cross_entropy(scores, labels).item(), (scores.argmax(1) == labels).double().mean().item()
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device

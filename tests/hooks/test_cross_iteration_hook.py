@@ -313,7 +313,7 @@ def test_trains_in_bfloat16_on_cpu(coco, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='AmpOptimWrapper needs a GPU')
+@pytest.mark.gpu  # which AmpOptimWrapper asks for
 @pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
 def test_trains_with_amp_optim_wrapper(coco, tmp_path, dtype):
     wrapper = {'type': 'AmpOptimWrapper', 'dtype': dtype, 'optimizer': {'type': 'SGD', 'lr': 0.01}}

@@ -167,7 +167,7 @@ def test_nothing_saved_empties_the_window():
     assert block[1].window is None
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.gpu
 def test_goes_back_to_the_gpu():
     block = trained(LAYERS['CBN']).cuda()
     twin = twin_of(block, LAYERS['CBN']).cuda()

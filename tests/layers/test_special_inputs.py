@@ -271,7 +271,7 @@ def test_an_empty_batch_leaves_no_activations_behind():
     assert block[1].handover._call is None
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.gpu
 @every_layer
 def test_training_never_waits_for_the_gpu(make):
     block = make_block(make).cuda()

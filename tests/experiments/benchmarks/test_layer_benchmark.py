@@ -6,20 +6,19 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from experiments.benchmarks import measuring
 from experiments.benchmarks.layers import Case, Setting, benchmark_case
 from experiments.benchmarks.norms import LAYER_NORMS
-from experiments.benchmarks.tables import plot, to_markdown
+from experiments.benchmarks.plots import plot
+from experiments.benchmarks.tables import to_markdown
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope='module')
 def rows():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measuring, 'MIN_SECONDS', 0.001)
-        setting = Setting(torch.device('cpu'), torch.bfloat16, torch.channels_last)
-        return [asdict(result) for result in benchmark_case(Case((2, 32, 6, 5), 3), setting, rounds=1)]
+    setting = Setting(torch.device('cpu'), torch.bfloat16, torch.channels_last)
+    results = benchmark_case(Case((2, 32, 6, 5), 3), setting, rounds=1, seconds=0.001)
+    return [asdict(result) for result in results]
 
 
 def test_every_norm_is_measured_beside_bn(rows):
