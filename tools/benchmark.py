@@ -14,6 +14,7 @@ from mmdet_cbn.whole_file import whole_file
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # experiments is not installed
 
+from experiments.benchmarks.growth import benchmark_growth
 from experiments.benchmarks.layers import CASES, Setting, benchmark_case
 from experiments.benchmarks.tables import to_markdown
 from experiments.common.machine import machine
@@ -29,13 +30,14 @@ def parse_args() -> Namespace:
     commands = parser.add_subparsers(dest='command', required=True)
     layers = commands.add_parser('layers', help='convolution + norm + ReLU at the sizes of detectors')
     model = commands.add_parser('model', help='a training step of Mask R-CNN R-50-FPN 4conv1fc')
-    for command, rounds in ((layers, 15), (model, 5)):
+    growth = commands.add_parser('growth', help='CBN over window size, channels and images')
+    for command, rounds in ((layers, 15), (model, 5), (growth, 9)):
         command.add_argument('--device', choices=CASES, default='cpu')
         command.add_argument('--dtype', choices=DTYPES, default='float32', help='half types: autocast')
         command.add_argument('--channels-last', action='store_true')
         command.add_argument('--rounds', type=int, default=rounds, help='interleaved runs of each norm')
         command.add_argument('--json', type=Path, metavar='FILE', help='write the figures')
-        command.add_argument('--plot', type=Path, metavar='FILE.png', help='draw the training times')
+        command.add_argument('--plot', type=Path, metavar='FILE.png', help='draw what was measured')
     model.add_argument('--config', type=Path, default=CONFIG, help='a two-stage detector')
     model.add_argument('--images', type=int, default=1, help='images in a batch')
     model.add_argument('--size', type=int, nargs=2, default=(256, 384), metavar=('HEIGHT', 'WIDTH'))
@@ -57,6 +59,8 @@ def measure(args: Namespace) -> list[dict[str, str | float | None]]:
     if args.command == 'layers':
         cases = CASES[args.device.type]
         return [asdict(result) for case in cases for result in benchmark_case(case, setting, args.rounds)]
+    if args.command == 'growth':
+        return [asdict(point) for point in benchmark_growth(setting, args.rounds)]
     from experiments.benchmarks.model import benchmark_model  # mmdet takes seconds to import
 
     results = benchmark_model(args.config, setting, args.rounds, args.images, tuple(args.size))
@@ -83,10 +87,11 @@ def main() -> None:
         with whole_file(args.json) as partial:
             partial.write_text(json.dumps(record, indent=1) + '\n')
     if args.plot:
-        from experiments.benchmarks.plots import plot  # tables need no matplotlib
+        from experiments.benchmarks.plots import plot, plot_growth  # tables need no matplotlib
 
+        draw = plot_growth if args.command == 'growth' else plot
         with whole_file(args.plot) as partial:
-            plot(rows, partial, title=where)
+            draw(rows, partial, title=where)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 

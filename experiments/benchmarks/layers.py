@@ -12,8 +12,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from mmdet_cbn.layers import fold_centering, pair_conv_norm
 
 from ..common.methods import Method
-from .measuring import MIN_SECONDS, interleave, kept_bytes, peak_memory, ratio
+from .measuring import MIN_SECONDS, interleave, kept_bytes, peak_memory, ratio, settle
 from .norms import LAYER_NORMS, REFERENCE, without_sync
+from .operations import training_operations
 
 FILL = 8  # steps until every window is full, and the allocator warm
 
@@ -81,6 +82,7 @@ class Result:
         folded_ratio: Forward after folding beside BN's after folding; None for norms that do not fold.
         peak_ratio: Memory at the peak of a training step beside BN's, what the layer keeps included.
         state_mb: What the layer keeps between iterations beyond BN, in MB (1e6 bytes).
+        operations: See :func:`training_operations`.
     """
 
     case: str
@@ -91,6 +93,7 @@ class Result:
     folded_ratio: float | None
     peak_ratio: float | None
     state_mb: float
+    operations: int
 
 
 def benchmark_case(case: Case, setting: Setting, rounds: int, seconds: float = MIN_SECONDS) -> list[Result]:
@@ -107,9 +110,14 @@ def benchmark_case(case: Case, setting: Setting, rounds: int, seconds: float = M
     measured = without_sync(LAYER_NORMS, setting.device)
     blocks = {name: make_block(method, case, setting) for name, method in measured.items()}
     steps = {name: training_step(block, x, setting) for name, block in blocks.items()}
-    for step in steps.values():
+    for name, step in steps.items():
+        step()
+        settle(blocks[name])
         for _ in range(FILL):
             step()
+    operations = {
+        name: training_operations(block, x.clone().requires_grad_()) for name, block in blocks.items()
+    }
     state = {name: kept_bytes(block[1]) for name, block in blocks.items()}
     evaluation, folded, peak = {}, {}, {}
     if setting.graph:
@@ -135,6 +143,7 @@ def benchmark_case(case: Case, setting: Setting, rounds: int, seconds: float = M
             folded_ratio=ratio(folded, name, REFERENCE) if name in folded else None,
             peak_ratio=peak[name] / peak[REFERENCE] if peak else None,
             state_mb=(state[name] - state[REFERENCE]) / 1e6,
+            operations=operations[name].total(),
         )
         for name in blocks
     ]

@@ -19,7 +19,7 @@ from mmdet_cbn.layers import pair_conv_norm
 
 from ..common.methods import Method
 from .layers import Setting
-from .measuring import interleave, kept_bytes, peak_memory, ratio
+from .measuring import interleave, kept_bytes, peak_memory, ratio, settle
 from .norms import MODEL_NORMS, REFERENCE, without_sync
 
 FILL = 4  # steps until the windows are full
@@ -73,6 +73,8 @@ def benchmark_model(
     steps = {name: _training_step(model, setting, images, size) for name, model in models.items()}
     flops = {}
     for name, step in steps.items():
+        step()
+        settle(models[name])
         for _ in range(FILL):
             step()
         with FlopCounterMode(display=False) as counter:

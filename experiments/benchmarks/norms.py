@@ -26,6 +26,7 @@ LAYER_NORMS: Mapping[str, Method] = {
     'CBN, k=2': _cbn(window_size=2),
     'CBN, k=8': _cbn(window_size=8),
     'CBN, exponential, fraction 1/8': _cbn(averaging='exponential', derivative_fraction=1 / 8),
+    'CBN, exponential, window_gradient': _cbn(averaging='exponential', window_gradient=True),
 }
 
 

@@ -1,10 +1,11 @@
-"""A picture of what the benchmarks measured."""
+"""Pictures of what the benchmarks measured."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from .norms import REFERENCE
 from .tables import Row
 
 
@@ -30,5 +31,39 @@ def plot(rows: Sequence[Row], path: Path, title: str) -> None:
         panel.set_title(str(case), fontsize=9)
         panel.set_xlabel('time of a training step / BN')
     panels[0].invert_yaxis()
+    figure.suptitle(title, fontsize=9)
+    figure.savefig(path, dpi=120)
+
+
+def plot_growth(rows: Sequence[Row], path: Path, title: str) -> None:
+    """Draw time, peak and memory of CBN over each axis.
+
+    Args:
+        rows: The fields of :class:`.growth.Point`.
+        path: The PNG to write.
+        title: Names the machine.
+    """
+    axes = list(dict.fromkeys(row['axis'] for row in rows))
+    norms = [norm for norm in dict.fromkeys(row['norm'] for row in rows) if norm != REFERENCE]
+    measures = {
+        'train_ratio': 'time of a step / BN',
+        'peak_ratio': 'memory at its peak / BN',
+        'kept_weights': 'kept between steps,\nin sizes of the weights',
+    }
+    figure = Figure(figsize=(10, 7.5), layout='constrained')
+    panels = figure.subplots(len(measures), len(axes), sharey='row', sharex='col')
+    for column, axis in zip(panels.T, axes, strict=True):
+        values = list(dict.fromkeys(row['value'] for row in rows if row['axis'] == axis))
+        for panel, measure in zip(column, measures, strict=True):
+            for norm in norms:
+                of_norm = [row[measure] for row in rows if (row['axis'], row['norm']) == (axis, norm)]
+                panel.plot(values, of_norm, marker='.', label=norm)
+            panel.set_xscale('log', base=2)
+            panel.set_xticks(values, values)
+            panel.grid(alpha=0.3)
+        column[-1].set_xlabel(axis)
+    for panel, label in zip(panels[:, 0], measures.values(), strict=True):
+        panel.set_ylabel(label)
+    panels[0, 0].legend(fontsize=8)
     figure.suptitle(title, fontsize=9)
     figure.savefig(path, dpi=120)

@@ -11,7 +11,7 @@ RATIOS = {
     'folded_ratio': 'folded',
     'peak_ratio': 'peak memory',
 }
-DIGITS = {'train_ms': 1, 'gflop': 0, 'state_mb': 1}
+DIGITS = {'train_ms': 1, 'gflop': 0, 'state_mb': 1, 'operations': 0}
 
 
 def to_markdown(rows: Sequence[Row]) -> str:
@@ -28,7 +28,11 @@ def to_markdown(rows: Sequence[Row]) -> str:
     norms = list(dict.fromkeys(row['norm'] for row in rows))
     by_place = {(row['norm'], row['case']): row for row in rows}
     titles = {key: f'{title}, beside BN' for key, title in RATIOS.items()}
-    titles |= {'train_ms': 'training step, ms', 'state_mb': 'kept between iterations beyond BN, MB'}
+    titles |= {
+        'operations': 'operations a step, views not counted',
+        'train_ms': 'training step, ms',
+        'state_mb': 'kept between iterations beyond BN, MB',
+    }
     return '\n\n'.join(
         markdown_table(
             [

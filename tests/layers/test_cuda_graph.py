@@ -63,7 +63,10 @@ def training_step(block: nn.Module, x: Tensor, autocast: bool = False) -> None:
 @every_made
 @pytest.mark.parametrize('autocast', [False, True], ids=['float32', 'bfloat16'])
 def test_every_step_asks_for_the_same(make, autocast):
-    """After the first step with a window, which allocates it, whatever the values are."""
+    """After the first step with a window, which allocates it, whatever the values are.
+
+    Once more the steps become others, and fewer, where warm-ups end: BRN's is 3 steps here, MABN's 1000.
+    """
     block, steps = make_block(make), []
     for x in images(WARM_UP + 6):
         with RecordedOperations() as record:
@@ -78,8 +81,8 @@ class WithoutValues(RecordedOperations):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if func is torch.ops.aten.batch_norm_update_stats.default:
-            _, mean, var, _ = args
-            return torch.empty_like(mean), torch.empty_like(var)
+            x = args[0]
+            return x.new_empty(x.size(1)), x.new_empty(x.size(1))
         return super().__torch_dispatch__(func, types, args, kwargs)
 
 
