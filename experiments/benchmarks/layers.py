@@ -1,6 +1,6 @@
 """Speed and memory of a convolution with each norm, beside BN."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from statistics import median
@@ -96,7 +96,13 @@ class Result:
     operations: int
 
 
-def benchmark_case(case: Case, setting: Setting, rounds: int, seconds: float = MIN_SECONDS) -> list[Result]:
+def benchmark_case(
+    case: Case,
+    setting: Setting,
+    rounds: int,
+    seconds: float = MIN_SECONDS,
+    norms: Mapping[str, Method] = LAYER_NORMS,
+) -> list[Result]:
     """Measure every norm in one case.
 
     Args:
@@ -104,10 +110,11 @@ def benchmark_case(case: Case, setting: Setting, rounds: int, seconds: float = M
         setting: Device, type, memory format, and whether steps are captured.
         rounds: See :func:`interleave`.
         seconds: Likewise.
+        norms: What is measured, BN among them.
     """
     torch.manual_seed(0)
     x = torch.randn(case.shape, device=setting.device).to(memory_format=setting.memory_format)
-    measured = without_sync(LAYER_NORMS, setting.device)
+    measured = without_sync(norms, setting.device)
     blocks = {name: make_block(method, case, setting) for name, method in measured.items()}
     steps = {name: training_step(block, x, setting) for name, block in blocks.items()}
     for name, step in steps.items():

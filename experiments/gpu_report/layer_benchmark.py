@@ -8,9 +8,11 @@ from typing import Any
 import torch
 
 from ..benchmarks.layers import CASES, Case, Setting, benchmark_case
+from ..benchmarks.norms import LAYER_NORMS
 from .parts import Keep, Options, one_line
 
 QUICK_CASES = (Case((2, 32, 6, 5), 3),)
+QUICK_NORMS = ('BN', 'GN', 'BRN', 'CBN', 'MABN')
 ROUNDS, SECONDS = 5, 0.02  # of each norm in each case: what the time limit leaves
 # The setting that matters most for detectors comes first, should time run out.
 FORMATS = (
@@ -34,6 +36,7 @@ def run(options: Options, keep: Keep) -> str | None:
     """Measure; ``keep`` gets the names of settings and cases, the rows, and why others are missing."""
     cases = QUICK_CASES if options.quick else CASES[options.device]
     rounds, seconds = (1, 0.001) if options.quick else (ROUNDS, SECONDS)
+    norms = {name: LAYER_NORMS[name] for name in QUICK_NORMS} if options.quick else LAYER_NORMS
     chosen = settings(options.device)
     data: dict[str, Any] = {
         'settings': list(chosen),
@@ -46,7 +49,7 @@ def run(options: Options, keep: Keep) -> str | None:
         for case in cases:
             print(name, flush=True)
             try:
-                rows = benchmark_case(case, setting, rounds, seconds)
+                rows = benchmark_case(case, setting, rounds, seconds, norms)
                 data['rows'] += [{'setting': name, **asdict(row)} for row in rows]
             except Exception as error:  # a type that the device lacks, its memory: the others go on
                 data['missing'].append({'setting': name, 'case': str(case), 'reason': one_line(error)})
