@@ -169,6 +169,8 @@ class CrossIterationNorm(StatefulNorm):
 
     def _use_batch(self, batch: BatchStatistics) -> CrossIterationStatistics:
         """Normalize by this iteration alone, and forget earlier ones, whose weights will be far away."""
+        if self.window_size > 1:
+            self._refuse_capture(batch.moments.mean)
         self.window = None
         self._update_running_statistics(batch)
         share = torch.ones_like(batch.positions) if batch.synchronized else None
@@ -204,7 +206,16 @@ class CrossIterationNorm(StatefulNorm):
         kind, size = WINDOWS[self.averaging], self.window_size
         if isinstance(self.window, kind) and self.window.matches(size, mean, theta, groups):
             return self.window
+        self._refuse_capture(mean)
         return kind(size, mean, theta, groups)
+
+    def _refuse_capture(self, mean: Tensor) -> None:
+        """Raise where a CUDA graph would hold a step of burn-in, or empty its window in each replay."""
+        if mean.is_cuda and torch.cuda.is_current_stream_capturing():
+            raise RuntimeError(
+                f'{type(self).__name__} cannot be captured in a CUDA graph before it uses a window: train '
+                f'burn_in + 1 = {self.burn_in + 1} steps first'
+            )
 
     def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> nn.Module:
         """Move the window along with the layer; ``.half()`` and its like leave its type alone."""

@@ -120,7 +120,13 @@ def test_the_page_marks_what_is_not_there():
         'a.py::c': {'outcome': 'passed'},
     }
     row = {'case': '1x1', 'norm': 'BN', 'train_ms': 2.0, 'train_ratio': 1.0, 'eval_ratio': None}
-    row |= {'folded_ratio': None, 'peak_ratio': None, 'state_mb': 0.0, 'setting': 'float32, graph'}
+    row |= {
+        'folded_ratio': None,
+        'peak_ratio': None,
+        'state_mb': 0.0,
+        'operations': 13,
+        'setting': 'float32, graph',
+    }
     page = to_markdown(
         record(
             layer_tests={
