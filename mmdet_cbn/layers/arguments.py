@@ -17,6 +17,13 @@ def check_number(name: str, value: object, minimum: float, maximum: float = math
         raise ValueError(f'{name} must be a finite number {bounds}, got {name}={value!r}')
 
 
+def check_positive(name: str, value: object) -> None:
+    """Raise ValueError unless ``value`` is a finite number above 0."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value < math.inf:
+        raise ValueError(f'{name} must be a finite number above 0, got {name}={value!r}')
+
+
 def check_fraction(name: str, value: object) -> None:
     """Raise ValueError unless ``value`` is a number in (0, 1]."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -51,7 +51,8 @@ class BatchRenorm2d(StatefulNorm, _BatchNorm):
 
     Unusual inputs: an empty batch passes through and changes nothing, non-finite statistics do not enter
     the running ones. A training-mode forward under ``torch.no_grad`` changes nothing, since what it changed
-    would alter the next training output.
+    would alter the next training output; with ``momentum=None``, as in ``torch.optim.swa_utils.update_bn``,
+    it is BN's, and collects population statistics.
 
     Args:
         num_features: Channels C of the input (N, C, H, W).
@@ -114,14 +115,17 @@ class BatchRenorm2d(StatefulNorm, _BatchNorm):
         self._require_several_values(x)
         with torch.no_grad():
             (mean, var), moved = self._batch_moments(x)
+            finite, positions = all_finite(var), x.numel() // x.size(1)
+            if self._collects():
+                self._move_running_statistics(Moments(mean, var), positions, finite, moved)
+                return RenormalizedStatistics(mean, var, torch.ones_like(mean), torch.zeros_like(mean))
             progress = self._progress(mean.dtype)
             r_limit, d_limit = 1 + (self.r_max - 1) * progress, self.d_max * progress
             std_hat = (self.running_var.to(var) + self.eps).sqrt()
             r = ((var + self.eps).sqrt() / std_hat).clamp(1 / r_limit, r_limit)
             d = ((mean - self.running_mean.to(mean)) / std_hat).clamp(-d_limit, d_limit)
         if torch.is_grad_enabled():
-            positions = x.numel() // x.size(1)
-            self._move_running_statistics(Moments(mean, var), positions, all_finite(var), moved)
+            self._move_running_statistics(Moments(mean, var), positions, finite, moved)
             self._count()
         return RenormalizedStatistics(mean, var, r, d)
 

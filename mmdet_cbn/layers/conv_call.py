@@ -15,7 +15,15 @@ def read_weights(conv: nn.Conv2d, dtype: torch.dtype) -> tuple[Tensor, Tensor | 
     Args:
         conv: Of a type that :func:`effective_weight` knows.
         dtype: In which to return them.
+
+    Raises:
+        RuntimeError: FSDP has taken the weight apart again.
     """
+    if _is_sharded(conv.weight):
+        raise RuntimeError(
+            f'the weight of {conv} is sharded when the norm behind it needs it: wrap the module that holds '
+            'both in FSDP, not the convolution alone'
+        )
     return effective_weight(conv).to(dtype), None if conv.bias is None else conv.bias.to(dtype)
 
 
@@ -34,3 +42,8 @@ def read_call(conv: nn.Conv2d, x: Tensor, dtype: torch.dtype) -> ConvCall:
     elif (left, top) != (right, bottom):  # padding='same' of an even kernel
         x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
     return ConvCall(x, *read_weights(conv, dtype), conv.stride, padding, conv.dilation)
+
+
+def _is_sharded(weight: Tensor) -> bool:
+    """Recognize a DTensor (FSDP2), and the flat or freed parameters of FSDP1."""
+    return hasattr(weight, 'device_mesh') or weight.dim() != 4 or not weight.untyped_storage().size()

@@ -143,7 +143,8 @@ class CrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
     def _measure(self, y: Tensor) -> CrossIterationStatistics:
         """Average over the window under today's weights (eq. 7 to 11), and take the batch into it."""
         conv, x = self._take_input(y)
-        pooling, remember = self.is_pooling, torch.is_grad_enabled()
+        remember = torch.is_grad_enabled()
+        pooling = self.is_pooling and (remember or self.window is not None)
         batch = self._measure_batch(y)
         if remember:
             self._count()
@@ -193,13 +194,16 @@ class CrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
                 "dict(type='CrossIterationHook') into custom_hooks."
             )
         norm, conv = self.pair_names
-        raise PairingError(
-            f'{norm} ({type(self).__name__}) got a tensor that is not the output of its convolution {conv}. '
-            'The layer must directly follow the convolution registered before it; use another norm here, '
-            'or window_size=1.',
-            norm,
-            conv,
-        )
+        kind = f'{norm} ({type(self).__name__})'
+        if self.handover.in_eval_mode:
+            message = f'{kind} is in training mode and its convolution {conv} in eval mode; set both alike.'
+        else:
+            message = (
+                f'{kind} got a tensor that is not the output of its convolution {conv}, or that was changed '
+                'in place on the way. The layer must directly follow the convolution registered before it; '
+                'use another norm here, or window_size=1.'
+            )
+        raise PairingError(message, norm, conv)
 
     @torch.no_grad()
     def diagnose(self, conv: nn.Conv2d) -> dict[str, Tensor] | None:

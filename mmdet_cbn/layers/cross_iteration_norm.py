@@ -133,11 +133,17 @@ class CrossIterationNorm(StatefulNorm):
         """Whether the next training forward averages over the window; else the layer is BN."""
         return self.window_size > 1 and self.iteration >= self.burn_in
 
-    @torch.no_grad()
     def restart(self) -> None:
         """Forget the iterations so far: burn-in starts anew, with an empty window."""
-        self.iterations.zero_()
-        self._iteration = 0
+        self._forget()
+
+    def reset_running_stats(self) -> None:
+        """Reset them as BN does, and empty the window.
+
+        ``torch.optim.swa_utils.update_bn`` and its like begin so: they collect statistics of the weights as
+        they are now, without gradients, and the window is of earlier ones.
+        """
+        super().reset_running_stats()
         self.window = None
 
     def _is_synchronized(self) -> bool:
@@ -223,6 +229,6 @@ class CrossIterationNorm(StatefulNorm):
             self.window.apply(lambda tensor: tensor.to(fn(tensor).device))
         return super()._apply(fn, *args, **kwargs)
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
+    def _expect_other_values(self) -> None:
+        super()._expect_other_values()
         self.window = None  # its entries belong to other weights

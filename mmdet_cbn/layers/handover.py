@@ -13,15 +13,23 @@ class Handover:
     The convolution does not know the norm, so one that was folded away is freed. A bound method goes
     through deepcopy and pickle with the module, and norms that share a convolution share its handover. A
     call whose output is gone goes with it.
+
+    Attributes:
+        in_eval_mode: Whether the convolution was at its last call; calls in eval mode are not held.
     """
 
     def __init__(self) -> None:
-        self._call: tuple[nn.Conv2d, Tensor, ref[Tensor]] | None = None
+        self._call: tuple[nn.Conv2d, Tensor, ref[Tensor], int] | None = None
+        self.in_eval_mode = False
 
-    def receive(self, conv: nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def receive(
+        self, conv: nn.Conv2d, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor
+    ) -> None:
         """Remember a call, in place of an earlier one."""
+        self.in_eval_mode = not conv.training
         if conv.training:
-            self._call = (conv, inputs[0], ref(output, self._forget))
+            x = inputs[0] if inputs else named['input']
+            self._call = (conv, x, ref(output, self._forget), _version(output))
 
     def _forget(self, output: ref[Tensor]) -> None:
         """Let go of a call whose output is gone: no norm will take it (a frozen one, an interruption)."""
@@ -29,10 +37,20 @@ class Handover:
             self._call = None
 
     def take(self, output: Tensor) -> tuple[nn.Conv2d, Tensor] | None:
-        """Give out the convolution and its input if it returned ``output``, and forget them in any case."""
+        """Give out the convolution and its input, and forget them in any case.
+
+        None where ``output`` is not what it returned, or has been changed in place since.
+        """
         call, self._call = self._call, None
-        return call[:2] if call is not None and call[2]() is output else None
+        if call is None or call[2]() is not output or call[3] != _version(output):
+            return None
+        return call[:2]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out activations that a forward pass cut short left behind."""
-        return {'_call': None}
+        return {'_call': None, 'in_eval_mode': False}
+
+
+def _version(tensor: Tensor) -> int:
+    """Return how often ``tensor`` was changed in place; those of inference mode do not count."""
+    return 0 if tensor.is_inference() else tensor._version

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,8 +58,9 @@ class MovingAverageBatchNorm2d(StatefulNorm, _BatchNorm):
 
     Unusual inputs: an empty batch passes through and changes nothing. A non-finite chi2_B changes nothing,
     nor does a non-finite Psi_B enter the average. A training-mode forward under ``torch.no_grad`` uses the
-    averages and changes nothing, since what it changed would alter the next training output. Psi_B scales
-    with the loss: a dynamic loss scale that jumps is felt for m iterations.
+    averages and changes nothing, since what it changed would alter the next training output; with
+    ``momentum=None``, as in ``torch.optim.swa_utils.update_bn``, it normalizes by the batch and collects the
+    population's chi2. Psi_B scales with the loss: a dynamic loss scale that jumps is felt for m iterations.
 
     The paper's ablations put other statistics in the place of these two, each from the same iteration on:
     ``forward_statistics='sma'`` leaves chi2_hat out (r = 1), ``'batch'`` takes chi2_B for chi2_bar as well;
@@ -154,6 +154,8 @@ class MovingAverageBatchNorm2d(StatefulNorm, _BatchNorm):
             zeros = x.new_zeros(x.size(1), dtype=statistics_dtype(x))
             chi2_batch = mean_of_squares(x, zeros)
             entered = all_finite(chi2_batch)
+            if self._collects():
+                return self._collect(chi2_batch, zeros, entered)
             stage = self._stage()
             chi2, chi2_rows = self._average(chi2_batch, stage)
             shifted, chi2_hat = chi2 + self.eps, self.running_var.to(chi2).nan_to_num(1, 1, 1)
@@ -164,6 +166,14 @@ class MovingAverageBatchNorm2d(StatefulNorm, _BatchNorm):
         if torch.is_grad_enabled():
             self._remember(chi2_rows, chi2, chi2_hat, entered, stage)
         return MovingAverageStatistics(zeros, shifted, r, BackwardStatistics(self, stage, entered))
+
+    def _collect(self, chi2: Tensor, zeros: Tensor, entered: Tensor) -> MovingAverageStatistics:
+        """Take the batch into the mean over all, and normalize by it alone."""
+        self.num_batches_tracked.add_(entered)
+        moved = self.running_var.to(chi2).lerp(chi2, self._momentum(chi2.dtype))
+        torch.where(entered, store_as(moved, self.running_var.dtype), self.running_var, out=self.running_var)
+        psi = BackwardStatistics(self, self._stage(), entered)
+        return MovingAverageStatistics(zeros, chi2 + self.eps, torch.ones_like(chi2), psi)
 
     def _stage(self) -> Stage:
         """Tell which averages are in use; in the first iterations the device knows."""
@@ -208,8 +218,8 @@ class MovingAverageBatchNorm2d(StatefulNorm, _BatchNorm):
         self.num_batches_tracked.add_(entered)
         self._count(entered)
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
+    def _expect_other_values(self) -> None:
+        super()._expect_other_values()
         self._settled = False
 
 

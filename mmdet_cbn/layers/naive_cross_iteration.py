@@ -80,7 +80,8 @@ class NaiveCrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
 
     def _measure(self, y: Tensor) -> CrossIterationStatistics:
         """Average over the window (eq. 9 to 11), and take the batch into it."""
-        pooling, remember = self.is_pooling, torch.is_grad_enabled()
+        remember = torch.is_grad_enabled()
+        pooling = self.is_pooling and (remember or self.window is not None)
         batch = self._measure_batch(y)
         if remember:
             self._count()

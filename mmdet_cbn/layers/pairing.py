@@ -35,7 +35,10 @@ def pair_conv_norm(model: nn.Module) -> dict[str, str]:
         _check(norm_name, norm, conv_name, conv)
     for norm_name, norm, conv_name, conv in pairs:
         norm.pair_names = (norm_name, conv_name)
-        norm.handover = _handover(conv)
+        handover = _handover(conv)
+        if norm.handover is not handover:
+            norm.window = None  # its entries are of another convolution
+        norm.handover = handover
     return {norm_name: conv_name for norm_name, _, conv_name, _ in pairs}
 
 
@@ -58,7 +61,8 @@ def _handover(conv: nn.Conv2d) -> Handover:
     handover = next((owner for owner in owners if isinstance(owner, Handover)), None)
     if handover is None:
         handover = Handover()
-        conv.register_forward_hook(handover.receive)
+        # First of all hooks, since another one may return something else than the convolution's output.
+        conv.register_forward_hook(handover.receive, prepend=True, with_kwargs=True)
     return handover
 
 

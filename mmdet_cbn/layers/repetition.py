@@ -9,7 +9,7 @@ from weakref import ref
 import torch
 from torch import Tensor
 
-from ..ops.torch_private import in_backward_pass
+from ..ops.torch_private import backward_pass
 
 
 class StatisticsInUse(Protocol):
@@ -46,6 +46,7 @@ class Repetition:
 
     def __init__(self) -> None:
         self._without_grad = 0
+        self._task: int | None = None  # the backward pass in which one of them was repeated
         self._calls: list[ref[_Call]] = []
 
     def first_pass(self, x: Tensor, measure: Callable[[Tensor], Used]) -> Used:
@@ -53,7 +54,7 @@ class Repetition:
 
         A head that is shared by FPN levels has several calls in an iteration: they differ in their shapes,
         which serves the kind with ``use_reentrant=False``. In the other kind each repetition would see what
-        the one before it added.
+        the one before it added, so there may be one in a backward pass.
 
         Raises:
             RuntimeError: Several calls of the layer may be the one that is repeated.
@@ -61,28 +62,30 @@ class Repetition:
         if not torch.is_grad_enabled():
             self._without_grad += 1
             return measure(x)
-        if not in_backward_pass():
+        task = backward_pass()
+        if task is None:
             return measure(x)
         calls = [call for call in self._living() if call.shape == x.shape]
         # A graph that somebody keeps outlives its backward pass, and may have another one.
         calls = [call for call in calls if not call.repeated] or calls
         candidates = self._without_grad + len(calls)
-        if candidates != 1:
+        if self._without_grad and not calls and task != self._task:
+            # Passes that nobody repeats are of batches without a backward pass: skipped ones, say.
+            self._task, self._without_grad = task, self._without_grad - 1
+            return measure(x)
+        if candidates != 1 or self._without_grad:
             raise RuntimeError(
                 'activation checkpointing repeats a call of a normalization layer with an input of shape '
                 f'{tuple(x.shape)}, and which of {candidates} calls it is cannot be told. Layers that run '
                 'several times an iteration need use_reentrant=False and inputs that differ in shape, or no '
                 'checkpointing. After forward passes without gradients in training mode, call model.train().'
             )
-        if self._without_grad:
-            self._without_grad -= 1
-            return measure(x)
         calls[0].repeated = True
         return calls[0].statistics
 
     def remember(self, output: Tensor, statistics: StatisticsInUse) -> None:
         """Keep ``statistics`` as long as the graph behind ``output``."""
-        if output.grad_fn is not None and not in_backward_pass():
+        if output.grad_fn is not None and backward_pass() is None:
             call = _Call(output.shape, statistics)
             output.grad_fn.metadata[_Call] = call
             self._calls = [*(ref(living) for living in self._living()), ref(call)]

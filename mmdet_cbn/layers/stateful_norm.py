@@ -10,9 +10,15 @@ from torch.nn import functional as F
 
 from ..ops import Moments, batch_moments, statistics_dtype, store_as
 from ..ops.torch_private import uncompiled
-from .arguments import check_integer, check_number
+from .arguments import check_integer, check_number, check_positive
 from .errors import SingleValueError
 from .repetition import Repetition
+
+
+def _name_type(
+    norm: nn.Module, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any]
+) -> None:
+    local_metadata['norm'] = type(norm).__name__
 
 
 class StatefulNorm:
@@ -49,11 +55,13 @@ class StatefulNorm:
         dtype: torch.dtype | None,
     ) -> None:
         check_integer('num_features', num_features, 1)
-        check_number('eps', eps, 0)
+        check_positive('eps', eps)
         if momentum is not None:
             check_number('momentum', momentum, 0, 1)
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
         self.register_buffer('iterations', torch.zeros((), dtype=torch.long, device=device))
+        # Counters of CBN and BRN have one name: the type tells them apart. MMEngine calls hooks alone.
+        self._register_state_dict_hook(_name_type)
         self._repetition = Repetition()
         # The counter on the host: reading the buffer in each iteration would wait for the GPU.
         self._iteration: int | None = 0
@@ -141,9 +149,16 @@ class StatefulNorm:
                 f'Expected more than 1 value per channel when training, got input size {x.size()}'
             )
 
+    def _collects(self) -> bool:
+        """Tell whether this pass averages running statistics over all batches, and trains nothing.
+
+        So ``torch.optim.swa_utils.update_bn`` asks for it: without a momentum and without gradients.
+        """
+        return self.track_running_stats and self.momentum is None and not torch.is_grad_enabled()
+
     def _require_running_statistics(self) -> None:
         """Raise ValueError where there is no running value with a momentum, which the formula needs."""
-        if not self.track_running_stats or self.momentum is None:
+        if not self.track_running_stats or (self.momentum is None and not self._collects()):
             raise ValueError(
                 f'{type(self).__name__} trains with its running statistics: it needs '
                 'track_running_stats=True and a momentum in [0, 1], got '
@@ -180,11 +195,15 @@ class StatefulNorm:
         for running, new in zip((self.running_mean, self.running_var), moved, strict=True):
             torch.where(finite, new, running, out=running)
 
+    def _momentum(self, dtype: torch.dtype) -> float | Tensor:
+        """Return the weight of the latest batch, which is counted already; without a momentum that of all."""
+        if self.momentum is not None:
+            return self.momentum
+        return 1 / self.num_batches_tracked.to(dtype).clamp(min=1)
+
     def _moved_running_statistics(self, batch: Moments, positions: int | Tensor) -> Moments:
         """Move the running statistics by hand, in the type of the batch's."""
-        momentum = self.momentum
-        if momentum is None:
-            momentum = 1 / self.num_batches_tracked.to(batch.mean.dtype).clamp(min=1)
+        momentum = self._momentum(batch.mean.dtype)
         mean, var = (values.to(batch.mean.dtype) for values in self._finite_running_statistics())
         mean = mean.lerp(batch.mean, momentum)
         if isinstance(positions, Tensor):
@@ -210,11 +229,18 @@ class StatefulNorm:
     ) -> None:
         """Load a checkpoint of this layer, or of another norm, which lacks what this layer remembers.
 
-        The memory is taken as a whole or not at all: a counter without its buffers would average zeros.
+        The memory is taken as a whole or not at all: a counter without its buffers would average zeros. A
+        state dict that holds nothing of the layer leaves it as it is.
         """
+        if not any(prefix + name in state_dict for name in (*self._parameters, *self._buffers)):
+            missing_keys += [
+                prefix + name for name in self.state_dict() if strict and name not in self.memory
+            ]
+            return
         own = {prefix + name: getattr(self, name) for name in self.memory}
         found = own.keys() & state_dict.keys()
-        if any(key not in found or state_dict[key].shape != buffer.shape for key, buffer in own.items()):
+        foreign = local_metadata.get('norm', type(self).__name__) != type(self).__name__
+        if foreign or any(k not in found or state_dict[k].shape != v.shape for k, v in own.items()):
             if found:
                 warn(
                     f'{prefix}: the checkpoint holds the memory of a layer of another type or size '
@@ -222,12 +248,32 @@ class StatefulNorm:
                     stacklevel=2,
                 )
             state_dict = OrderedDict((k, v) for k, v in state_dict.items() if k not in own)
-            for buffer in own.values():
-                buffer.zero_()
+            self._forget()
+            if local_metadata.get('assign_to_params_buffers'):  # of a model without values, on 'meta'
+                device = next(v.device for k, v in state_dict.items() if k.startswith(prefix))
+                for name in self.memory:
+                    setattr(self, name, torch.zeros_like(getattr(self, name), device=device))
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
         missing_keys[:] = [key for key in missing_keys if key not in own]
+        self._expect_other_values()
+
+    def reset_parameters(self) -> None:
+        """Begin as a new layer: parameters, running statistics and all that is remembered."""
+        super().reset_parameters()
+        if 'iterations' in self._buffers:  # torch calls it in its own constructor, before there is a memory
+            self._forget()
+
+    @torch.no_grad()
+    def _forget(self) -> None:
+        """Empty what the layer remembers."""
+        for name in self.memory:
+            getattr(self, name).zero_()
+        self._expect_other_values()
+
+    def _expect_other_values(self) -> None:
+        """Drop what was derived from buffers that have other values now."""
         self._iteration = None
 
     def extra_repr(self) -> str:

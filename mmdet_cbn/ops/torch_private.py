@@ -8,9 +8,13 @@ from torch import Tensor, nn
 uncompiled = torch._disable_dynamo
 
 
-def in_backward_pass() -> bool:
-    """Tell whether autograd is at work: a forward pass there is one that activation checkpointing repeats."""
-    return torch._C._current_graph_task_id() != -1
+def backward_pass() -> int | None:
+    """Return the number of the backward pass that is at work, None outside of one.
+
+    A forward pass within is one that activation checkpointing repeats.
+    """
+    number = torch._C._current_graph_task_id()
+    return None if number == -1 else number
 
 
 def padding_of(conv: nn.Conv2d) -> tuple[int, int, int, int]:

@@ -7,7 +7,9 @@ That a single layer does so is tested in ``tests/layers/test_special_inputs.py``
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
+from mmdet_cbn.layers import pair_conv_norm
 from tests.helpers.norms import NORMS
 from tests.helpers.small_detector import SmallDetector, detection_loss, images, train
 from tests.helpers.snapshot import assert_same, snapshot
@@ -98,3 +100,29 @@ def test_a_pass_without_gradients_before_is_refused_until_the_mode_is_set(kind):
     model.train()
     model.zero_grad()
     detection_loss(model, images(2)).backward()
+
+
+@every_kind
+def test_a_batch_without_a_backward_pass_is_skipped(kind):
+    """A loss that is not wanted, an interruption: the blocks' layers, all checkpointed, never see it."""
+    norm = NORMS[kind]
+    runs = []
+    for skips in (False, True):
+        torch.manual_seed(0)
+        block = nn.Sequential(norm.conv(3, 4, 3), norm(4), nn.ReLU())
+        pair_conv_norm(block)
+        for step in range(6):
+            if skips and step in (0, 3):
+                checkpoint(block, torch.randn(2, 3, 8, 8, requires_grad=True), use_reentrant=True)
+            x = (torch.arange(384.0).view(2, 3, 8, 8) * (step + 1)).cos().requires_grad_()
+            checkpoint(block, x, use_reentrant=True).square().sum().backward()
+        runs.append(snapshot(block))
+    assert_same(*runs, but=MOVED_TWICE if 'CBN' in kind else ())
+
+
+@every_kind
+def test_two_batches_before_the_backward_pass_are_refused_in_the_reentrant_kind(kind):
+    model = SmallDetector(kind, use_reentrant=True, shared_head=False)
+    loss = detection_loss(model, images(0)) + detection_loss(model, images(1))
+    with pytest.raises(RuntimeError, match=r'which of \d calls'):
+        loss.backward()

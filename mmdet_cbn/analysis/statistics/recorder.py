@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ...layers import CrossIterationBatchNorm2d, MovingAverageBatchNorm2d, StatefulNorm
 from ...layers.arguments import check_integer
 from ...ops import batch_moments, normalize
-from ...ops.torch_private import batch_norm_backward, in_backward_pass
+from ...ops.torch_private import backward_pass, batch_norm_backward
 from .file import LayerStatistics, write_statistics
 
 _WAITING = 1000  # records that wait on the device for their way to the host
@@ -171,7 +171,7 @@ class StatisticsRecorder:
     def _record(self, layer: _Layer, norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         diagnosis, layer.diagnosis = layer.diagnosis, {}
         x, node = inputs[0], output.grad_fn
-        if not norm.training or node is None or x.numel() == 0 or in_backward_pass():
+        if not norm.training or node is None or x.numel() == 0 or backward_pass() is not None:
             return
         call = layer.records.count()
         if call is None:
@@ -324,7 +324,7 @@ def _convolution(model: nn.Module, layer: _Layer) -> nn.Conv2d | None:
 def _diagnose(layer: _Layer, conv: nn.Conv2d, norm: nn.Module, _: tuple[Tensor, ...]) -> None:
     """Look at the window before the forward pass adds to it: these entries go into the average."""
     layer.diagnosis = {}
-    if norm.training and torch.is_grad_enabled() and not in_backward_pass() and layer.records.is_next():
+    if norm.training and torch.is_grad_enabled() and backward_pass() is None and layer.records.is_next():
         report = norm.diagnose(conv) or {}
         layer.diagnosis = {name: report[name] for name in ('clamped', 'compensation') if name in report}
 
