@@ -63,6 +63,8 @@ def refuse(url: str, dest: Path, message: str) -> None:
     with pytest.raises(CheckpointError, match=message) as caught:
         download_checkpoint(MODEL, dest, url)
     assert MODEL.page in str(caught.value)
+    assert 'try the links and issues of https://github.com/Howal/Cross-iterationBatchNorm' in str(caught.value)
+    assert 'size and hash were not published' in str(caught.value)
     assert str(dest / MODEL.filename) in str(caught.value)
     assert not list(dest.iterdir())
 
@@ -111,7 +113,7 @@ def test_no_network(server, dest):
 
 
 def test_backbone_needs_a_browser(dest):
-    with pytest.raises(CheckpointError, match=r'(?s)dropbox.*browser.*R50-wc\.pth'):
+    with pytest.raises(CheckpointError, match=r'(?s)dropbox.*browser.*R50-wc\.pth.*pan\.baidu.*zww2'):
         download_checkpoint(CATALOGUE['R50-wc'], dest)
     assert not dest.exists()
 
