@@ -64,8 +64,8 @@ CATALOGUE: dict[str, ReleasedModel] = {
         ReleasedModel(
             name='R50-wc',
             page='https://www.dropbox.com/sh/fbsi6935vmatbi9/AAA2jv0EBcSgySTgZnNZ3lmPa?dl=0',
-            elsewhere='https://pan.baidu.com/s/1Md_UzwWEiZZKu84R0yZ6aw (password zww2), and the links and issues '
-            'of https://github.com/megvii-model/MABN',
+            elsewhere='https://pan.baidu.com/s/1Md_UzwWEiZZKu84R0yZ6aw (password zww2), and the links and '
+            'issues of https://github.com/megvii-model/MABN',
         ),
     )
 }

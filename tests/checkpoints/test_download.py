@@ -62,10 +62,11 @@ def refuse(url: str, dest: Path, message: str) -> None:
     """A download that fails says why and how to go on, and leaves nothing."""
     with pytest.raises(CheckpointError, match=message) as caught:
         download_checkpoint(MODEL, dest, url)
-    assert MODEL.page in str(caught.value)
-    assert 'try the links and issues of https://github.com/Howal/Cross-iterationBatchNorm' in str(caught.value)
-    assert 'size and hash were not published' in str(caught.value)
-    assert str(dest / MODEL.filename) in str(caught.value)
+    said = str(caught.value)
+    assert MODEL.page in said
+    assert 'try the links and issues of https://github.com/Howal/Cross-iterationBatchNorm' in said
+    assert 'size and hash were not published' in said
+    assert str(dest / MODEL.filename) in said
     assert not list(dest.iterdir())
 
 
