@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmcv.cnn import ConvModule
 from mmdet.models.necks import FPN
 from mmdet.models.task_modules.coders import LegacyDeltaXYWHBBoxCoder
 from mmdet.registry import MODELS, TASK_UTILS
@@ -20,16 +19,14 @@ class PlainTopFPN(FPN):
     """FPN whose extra levels (P6 and P7 of RetinaNet) are plain convolutions with a bias.
 
     MMDetection gives them ``norm_cfg`` and ``conv_cfg`` of the other levels, maskrcnn-benchmark does not.
-    Arguments, shapes and names of parameters are those of ``FPN``.
+    Arguments, by their names, shapes and names of parameters are those of ``FPN``.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        for level in range(len(self.lateral_convs), len(self.fpn_convs)):
-            conv = self.fpn_convs[level].conv
-            self.fpn_convs[level] = ConvModule(
-                conv.in_channels, conv.out_channels, 3, stride=2, padding=1, act_cfg=None
-            )
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        plain = FPN(**{**settings, 'conv_cfg': None, 'norm_cfg': None})
+        levels = len(self.lateral_convs)
+        self.fpn_convs = self.fpn_convs[:levels] + plain.fpn_convs[levels:]
 
 
 @TASK_UTILS.register_module()
