@@ -217,11 +217,15 @@ def with_options(name: str, *options: str) -> Config:
     return cfg
 
 
+WINDOW_SIZES = (1, 2, 4, 8)  # CBN paper, Figure 3(b): its upper bound has 4 k images, 32 at most
+BURN_INS = (0, 1, 2, 3, 4, 6, 8)  # the authors' configs for Figure 5, and none
+
+
 @pytest.mark.parametrize('norm', ['cbn', 'naive-cbn'])
 @pytest.mark.parametrize(
     ('option', 'hook'),
-    [(f'window_size={size}', {'burn_in_epochs': 3, 'window_size': size}) for size in (1, 2, 4, 8)]
-    + [(f'burn_in_epochs={epochs}', {'burn_in_epochs': epochs}) for epochs in (0, 1, 2, 3, 4, 6, 8)],
+    [(f'window_size={size}', {'burn_in_epochs': 3, 'window_size': size}) for size in WINDOW_SIZES]
+    + [(f'burn_in_epochs={epochs}', {'burn_in_epochs': epochs}) for epochs in BURN_INS],
 )
 def test_sweeps_by_cfg_options(norm: str, option: str, hook: dict):
     name = f'cbn/faster-rcnn_r50_fpn_4conv1fc_{norm}_4xb4-1x_coco'
@@ -229,6 +233,12 @@ def test_sweeps_by_cfg_options(norm: str, option: str, hook: dict):
     assert cfg.custom_hooks == [{'type': 'CrossIterationHook', **hook}]
     built = HOOKS.build(cfg.custom_hooks[0])
     assert {key: getattr(built, key) for key in hook} == hook
+
+
+def test_sweeps_of_the_readme():
+    text = (CONFIGS / 'cbn/README.md').read_text()
+    assert f'for k in {" ".join(map(str, WINDOW_SIZES))}; do' in text
+    assert f'for epochs in {" ".join(map(str, BURN_INS))}; do' in text
 
 
 def test_released_mabn_settings_by_cfg_options():
