@@ -29,7 +29,7 @@ class Detector:
 
     proposals_in_training: tuple[int, int]  # of each level before NMS, of an image after it
     proposals_in_test: tuple[int, int]
-    low_quality_matches: bool  # in the RoI stage: the best RoI of an object trains for it, whatever its IoU
+    low_quality_matches: bool  # in the RoI stage: an object has first claim to its best RoI
 
 
 @dataclass(frozen=True)
