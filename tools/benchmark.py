@@ -20,7 +20,7 @@ from experiments.benchmarks.tables import to_markdown
 from experiments.common.machine import machine
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG = ROOT / 'configs/cbn/mask-rcnn_r50_fpn_4conv1fc_cbn_4xb4-1x_coco.py'
+CONFIG = ROOT / 'configs/_base_/cbn_mask-rcnn_r50_mmdet3.py'
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
 

@@ -1,4 +1,4 @@
-"""Report where runs stand and what they reached, beside what the papers report."""
+"""Report where runs stand and what they reached, beside what papers and their repositories report."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-# The setting that the MABN paper's Mask R-CNN rows from scratch share: 8 GPUs x 2 images, 24 epochs,
-# nothing pre-trained and nothing frozen, norm in the backbone only.
+# The setting that the MABN paper's Mask R-CNN rows share: the authors' detector (maskrcnn-benchmark), 8 GPUs
+# x 2 images, from scratch, norm in the backbone only.
 _base_ = [
-    'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
+    './models/mask-rcnn_r50_fpn_mabn.py',
     './datasets/coco_instance.py',
-    'mmdet::_base_/schedules/schedule_2x.py',
-    './default_runtime.py',
+    './schedules/mabn_180k.py',
+    './runtime_by_iteration.py',
 ]
-model = dict(backbone=dict(frozen_stages=-1, norm_eval=False, zero_init_residual=False, init_cfg=None))

@@ -1,10 +1,9 @@
-# The setting that the MABN paper's RetinaNet rows share: 8 GPUs x 2 images, 24 epochs, nothing pre-trained
-# and nothing frozen. The learning rate is RetinaNet's usual one.
+# The setting that the MABN paper's RetinaNet rows share: the authors' detector (maskrcnn-benchmark), 8 GPUs
+# x 2 images, from scratch. The learning rate is that code's, 0.005 for 8 images.
 _base_ = [
-    'mmdet::_base_/models/retinanet_r50_fpn.py',
+    './models/retinanet_r50_fpn_mabn.py',
     './datasets/coco_detection.py',
-    'mmdet::_base_/schedules/schedule_2x.py',
-    './default_runtime.py',
+    './schedules/mabn_180k.py',
+    './runtime_by_iteration.py',
 ]
-model = dict(backbone=dict(frozen_stages=-1, norm_eval=False, zero_init_residual=False, init_cfg=None))
 optim_wrapper = dict(optimizer=dict(lr=0.01))

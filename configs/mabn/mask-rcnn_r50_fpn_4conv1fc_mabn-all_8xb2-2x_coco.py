@@ -1,11 +1,10 @@
 # MABN paper, Table 6: fine-tuned from ImageNet, MABN in backbone, FPN, box head and mask head. The weights
-# are the authors' R50-wc.pth, converted (see configs/released), which wants BGR images without division by
-# a standard deviation.
-_base_ = '../_base_/mabn_mask-rcnn_r50.py'
+# are the authors' R50-wc.pth, converted (see configs/released).
+_base_ = '../_base_/mabn_mask-rcnn_r50-scratch_4conv1fc.py'
 mabn = dict(norm_cfg=dict(type='MABN', buffer_size=32), conv_cfg=dict(type='CenConv2d'))
+weights = dict(_delete_=True, type='Pretrained', checkpoint='checkpoints/R50-wc_mmdet3.pth')
 model = dict(
-    data_preprocessor=dict(mean=[102.9801, 115.9465, 122.7717], std=[1.0, 1.0, 1.0], bgr_to_rgb=False),
-    backbone=dict(init_cfg=dict(checkpoint='checkpoints/R50-wc_mmdet3.pth'), **mabn),
+    backbone=dict(init_cfg=weights, **mabn),
     neck=mabn,
     roi_head=dict(bbox_head=mabn, mask_head=mabn),
 )

@@ -1,4 +1,4 @@
-"""Which config of this package a run belongs to, what it changed there, and what the paper reports."""
+"""Which config of this package a run belongs to, what it changed there, and what was published for it."""
 
 from __future__ import annotations
 
@@ -76,18 +76,21 @@ def _settings(value: Any, key: str = '') -> Iterator[tuple[str, Any]]:
         yield from _settings(item, f'{key}.{name}' if key else str(name))
 
 
-def paper_results(config: Path) -> dict[str, float]:
-    """Look up what the paper reports for a config: ``Metadata: Paper Results: Metrics`` of its metafile.
+def published_results(config: Path) -> dict[str, dict[str, float]]:
+    """Look up what was published for a config: ``Metadata`` of its metafile.
 
     Args:
         config: A config; the metafile of its folder lists it as a model of the same name.
 
     Returns:
-        Metrics in percent by their columns, e.g. ``box AP50``; empty where no numbers are known.
+        Metrics in percent by their columns, e.g. ``box AP50``, by who prints them: ``paper``, or
+        ``repository`` (that of the paper's authors). Who prints none is not there.
     """
     metafile = config.with_name('metafile.yml')
     models = load(metafile)['Models'] if metafile.is_file() else []
-    results = [
-        model.get('Metadata', {}).get('Paper Results', {}) for model in models if model['Name'] == config.stem
-    ]
-    return dict(results[0].get('Metrics', {})) if results else {}
+    metadata = next((model.get('Metadata', {}) for model in models if model['Name'] == config.stem), {})
+    found = {
+        source: metadata.get(f'{source.capitalize()} Results', {}).get('Metrics', {})
+        for source in ('paper', 'repository')
+    }
+    return {source: dict(metrics) for source, metrics in found.items() if metrics}

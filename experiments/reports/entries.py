@@ -11,7 +11,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .configs import changed_settings, find_config, paper_results, read_config
+from .configs import changed_settings, find_config, published_results, read_config
 from .runs import Run, find_tests, read_run, read_test_metrics
 
 _SIZES = {'mAP': 'AP', 'mAP_50': 'AP50', 'mAP_75': 'AP75', 'mAP_s': 'AP S', 'mAP_m': 'AP M', 'mAP_l': 'AP L'}
@@ -39,7 +39,7 @@ class Entry:
         where: Where it stands, in words.
         changed: What it did otherwise than its config says, as behind ``--cfg-options``.
         ours: What was measured last, in percent, by the columns of :data:`METRICS`.
-        paper: What the paper reports for the config, likewise.
+        published: What was published for the config, likewise, by who prints it: ``paper``, ``repository``.
         log: The log of the training; None in a folder without one.
     """
 
@@ -49,7 +49,7 @@ class Entry:
     where: str
     changed: list[str]
     ours: dict[str, float]
-    paper: dict[str, float]
+    published: dict[str, dict[str, float]]
     log: Run | None
 
     @property
@@ -58,11 +58,14 @@ class Entry:
         return self.status in ('finished', 'evaluated')
 
     @property
-    def difference(self) -> dict[str, float]:
-        """By how much a result is above the paper's; empty where there is no result."""
+    def differences(self) -> dict[str, dict[str, float]]:
+        """By how much a result is above what was published; empty where there is no result."""
         if not self.final:
             return {}
-        return {name: self.ours[name] - value for name, value in self.paper.items() if name in self.ours}
+        return {
+            source: {name: self.ours[name] - value for name, value in metrics.items() if name in self.ours}
+            for source, metrics in self.published.items()
+        }
 
 
 def read_entry(work_dir: Path, configs: Path) -> Entry:
@@ -110,7 +113,7 @@ def read_entry(work_dir: Path, configs: Path) -> Entry:
         where=where,
         changed=changed_settings(config, used) if config else [],
         ours=ours,
-        paper=paper_results(config) if config else {},
+        published=published_results(config) if config else {},
         log=log,
     )
 

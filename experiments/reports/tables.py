@@ -1,4 +1,4 @@
-"""Tables of runs in the papers' layout, ours beside the paper's numbers."""
+"""Tables of runs in the papers' layout, ours beside the numbers of paper and repository."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from ..common.tables import csv_table, markdown_table
 from .entries import METRICS, Entry
 
 _SHOWN_CHANGES = 4
+_SOURCES = ('paper', 'repository')
+_ENDINGS = ('', ' paper', ' difference', ' repository', ' difference to repository')
 
 
 def label_entries(entries: Sequence[Entry]) -> list[str]:
@@ -33,9 +35,9 @@ def to_markdown(entries: Sequence[Entry]) -> str:
         entries: What to report, in this order.
 
     Returns:
-        Markdown text. The second table holds finished and evaluated runs: a line with our numbers,
-        and where the paper has the experiment, its numbers and the difference below. Columns of masks
-        are there if any run has masks.
+        Markdown text. The second table holds finished and evaluated runs: a line with our numbers, and below
+        those of the paper and of its authors' repository, where they have the experiment, each with the
+        difference. Columns of masks are there if any run has masks.
     """
     named = list(zip(label_entries(entries), entries, strict=True))
     rows = [[label, entry.config, entry.status, entry.where] for label, entry in named]
@@ -64,11 +66,13 @@ def to_csv(entries: Sequence[Entry]) -> str:
         Lines of comma-separated values below a line of names. Numbers of runs that are not finished
         are the last ones measured; they have no difference.
     """
-    sources = ('', ' paper', ' difference')
-    columns = [f'{name}{source}' for name in METRICS.values() for source in sources]
+    columns = [f'{name}{ending}' for name in METRICS.values() for ending in _ENDINGS]
     rows = [['run', 'config', 'status', 'where', 'changed', *columns]]
     for label, entry in zip(label_entries(entries), entries, strict=True):
-        lines = (_numbers(entry.ours), _numbers(entry.paper), _numbers(entry.difference, sign='+'))
+        lines = [_numbers(entry.ours)]
+        for source in _SOURCES:
+            lines.append(_numbers(entry.published.get(source, {})))
+            lines.append(_numbers(entry.differences.get(source, {}), sign='+'))
         numbers = [line.get(name, '') for name in METRICS.values() for line in lines]
         changed = '; '.join(entry.changed)
         rows.append([label, entry.config, entry.status, entry.where, changed, *numbers])
@@ -76,15 +80,20 @@ def to_csv(entries: Sequence[Entry]) -> str:
 
 
 def _results(entries: Sequence[tuple[str, Entry]]) -> str:
-    masks = any(name.startswith('mask') for _, entry in entries for name in (*entry.ours, *entry.paper))
+    masks = any(
+        name.startswith('mask')
+        for _, entry in entries
+        for metrics in (entry.ours, *entry.published.values())
+        for name in metrics
+    )
     columns = [name for name in METRICS.values() if masks or name.startswith('box')]
     rows = [['run', '', *(name if name.endswith(' AP') else name.split(' ')[-1] for name in columns)]]
     for label, entry in entries:
-        lines = {'ours': _numbers(entry.ours)}
-        if entry.paper:
-            lines['paper'] = _numbers(entry.paper)
-            lines['difference'] = _numbers(entry.difference, sign='+')
-        for source, line in lines.items():
+        lines = [('ours', _numbers(entry.ours))]
+        for source, metrics in entry.published.items():
+            lines.append((source, _numbers(metrics)))
+            lines.append(('difference', _numbers(entry.differences[source], sign='+')))
+        for source, line in lines:
             rows.append([label, source, *(line.get(name, '-') for name in columns)])
             label = ''
     return markdown_table(rows, numbers=range(2, len(rows[0])))

@@ -13,14 +13,16 @@ class ReleasedModel:
         name: Its name here; the file is kept as ``{name}.pth``.
         file_id: Google Drive id; None where only a person with a browser gets the file.
         page: Web page of the file; made from ``file_id`` when there is one.
+        elsewhere: Where else to look for it, should the page be gone or over its quota.
         config: Config under which the converted file gives the published AP.
-        box_ap: Published box AP on COCO val 2017, in percent.
-        mask_ap: Published mask AP on COCO val 2017, in percent; None without a mask head.
+        box_ap: Box AP on COCO val 2017 that the authors' repository prints, in percent.
+        mask_ap: Mask AP, likewise; None without a mask head.
     """
 
     name: str
     file_id: str | None = None
     page: str | None = None
+    elsewhere: str | None = None
     config: str | None = None
     box_ap: float | None = None
     mask_ap: float | None = None
@@ -41,6 +43,7 @@ def _detector(name: str, file_id: str, box_ap: float, mask_ap: float | None = No
         name=name,
         file_id=file_id,
         page=f'https://drive.google.com/file/d/{file_id}/view',
+        elsewhere='the links and issues of https://github.com/Howal/Cross-iterationBatchNorm',
         config=f'configs/released/{name}_4xb4-1x_coco.py',
         box_ap=box_ap,
         mask_ap=mask_ap,
@@ -61,6 +64,8 @@ CATALOGUE: dict[str, ReleasedModel] = {
         ReleasedModel(
             name='R50-wc',
             page='https://www.dropbox.com/sh/fbsi6935vmatbi9/AAA2jv0EBcSgySTgZnNZ3lmPa?dl=0',
+            elsewhere='https://pan.baidu.com/s/1Md_UzwWEiZZKu84R0yZ6aw (password zww2), and the links and '
+            'issues of https://github.com/megvii-model/MABN',
         ),
     )
 }

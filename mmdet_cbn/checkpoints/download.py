@@ -38,7 +38,11 @@ def download_checkpoint(model: ReleasedModel, folder: str | Path, url: str = DRI
     target = folder / model.filename
     if target.exists():
         return target
-    by_hand = f'Fetch it from {model.page} with a browser and save it as {target}'
+    by_hand = (
+        f'Fetch it from {model.page} with a browser and save it as {target}. If it is not to be had there '
+        f'(quota, moved), try {model.elsewhere}. Its size and hash were not published; a file that is not '
+        'whole, or not this model, is refused when it is converted'
+    )
     if model.file_id is None:
         raise CheckpointError(f'{model.name} cannot be downloaded by a program. {by_hand}')
     folder.mkdir(parents=True, exist_ok=True)

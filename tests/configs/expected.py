@@ -1,4 +1,8 @@
-"""What every COCO config must contain, read off the papers and written down apart from the configs.
+"""What every COCO config must contain, written down apart from the configs.
+
+Norms, schedules and settings are those of the papers' tables and, where a paper is silent, of the authors'
+code: Howal/Cross-iterationBatchNorm at f6d3530 (a fork of MMDetection 0.6) and megvii-model/MABN at 995e8f5
+(a fork of maskrcnn-benchmark).
 
 A row names a config by its file name without the ending that its recipe gives it. Its columns:
 
@@ -10,34 +14,53 @@ A row names a config by its file name without the ending that its recipe gives i
     head       convolutions and fully connected layers of the box head, or of each RetinaNet branch
     fix        MMDetection's frozen_stages
     eval       MMDetection's norm_eval of the backbone
-    weights    pre-trained weights of the backbone, a key of WEIGHTS; - from scratch
+    weights    what the backbone starts from, a key of WEIGHTS; - from scratch
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Detector:
+    """How a detector of the authors trains and tests, where MMDetection 3 would do otherwise.
+
+    What all of them share stands in the test: losses, samplers, geometry.
+    """
+
+    proposals_in_training: tuple[int, int]  # of each level before NMS, of an image after it
+    proposals_in_test: tuple[int, int]
+    low_quality_matches: bool  # in the RoI stage: an object has first claim to its best RoI
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a config trains; all of them with SGD, momentum 0.9, weight decay 1e-4."""
+    """How a config trains; all of them with SGD, momentum 0.9, weight decay 1e-4, on gamma as well.
+
+    The learning rate rises over 500 iterations from a third, and is divided by 10 at each milestone.
+    """
 
     ending: str
     gpus: int
     images_per_gpu: int
-    epochs: int
+    length: int
+    unit: str  # of length and milestones: epochs or iterations
     milestones: tuple[int, int]
-    learning_rate: float  # for 16 images
-    warmup_from: float  # share of the learning rate; linear, over 500 iterations
+    learning_rate: float
+    bias_factor: float  # learning rate of biases and beta, beside that of weights and gamma
+    bias_decay: float
     clip: float | None
+    detector: Detector | None  # None for RetinaNet
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A backbone to start from, and the images on which it was trained."""
+    """What a backbone starts from, the images that it sees, and where its strides are."""
 
-    checkpoint: str
+    checkpoint: str | None
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     bgr_to_rgb: bool = True
+    stride_in: str = '3x3'
 
 
 @dataclass(frozen=True)
@@ -45,7 +68,7 @@ class Norm:
     """A norm with its arguments, and the convolution that goes with it."""
 
     type: str
-    arguments: dict[str, int]
+    arguments: dict[str, float]
     conv: str | None = None
 
 
@@ -60,7 +83,7 @@ class Row:
     head: str
     frozen_stages: int
     norm_eval: bool
-    weights: Weights | None
+    weights: Weights
 
 
 NORMS = {
@@ -68,6 +91,7 @@ NORMS = {
     'SyncBN': Norm('SyncBN', {}),
     'GN': Norm('GN', {'num_groups': 32}),
     'BRN': Norm('BRN', {}),
+    'BRN98': Norm('BRN', {'momentum': 0.02}),  # MABN paper, Tables 3 and 5: alpha = 0.98
     'CBN': Norm('CBN', {'window_size': 4}),
     'NaiveCBN': Norm('NaiveCBN', {'window_size': 4}),
     'MABN16': Norm('MABN', {'buffer_size': 16}, 'CenConv2d'),
@@ -76,16 +100,13 @@ NORMS = {
     '-': None,
 }
 
+CAFFE_IMAGES = {'mean': (102.9801, 115.9465, 122.7717), 'std': (1.0, 1.0, 1.0), 'bgr_to_rgb': False}
 WEIGHTS = {
     'r50': Weights('torchvision://resnet50'),
     'r101': Weights('torchvision://resnet101'),
-    'r50-gn': Weights(
-        'open-mmlab://detectron/resnet50_gn', (103.53, 116.28, 123.675), (1.0, 1.0, 1.0), bgr_to_rgb=False
-    ),
-    'R50-wc': Weights(
-        'checkpoints/R50-wc_mmdet3.pth', (102.9801, 115.9465, 122.7717), (1.0, 1.0, 1.0), bgr_to_rgb=False
-    ),
-    '-': None,
+    'r50-gn': Weights('open-mmlab://detectron/resnet50_gn', **CAFFE_IMAGES),
+    'R50-wc': Weights('checkpoints/R50-wc_mmdet3.pth', **CAFFE_IMAGES, stride_in='1x1'),
+    '-': Weights(None, **CAFFE_IMAGES, stride_in='1x1'),
 }
 
 DETECTORS = {'Faster': 'FasterRCNN', 'Mask': 'MaskRCNN', 'Retina': 'RetinaNet'}
@@ -94,32 +115,33 @@ CBN_PAPER = Recipe(
     '4xb4-1x_coco',
     gpus=4,
     images_per_gpu=4,
-    epochs=12,
+    length=12,
+    unit='epochs',
     milestones=(8, 11),
     learning_rate=0.02,
-    warmup_from=1 / 3,
+    bias_factor=1.0,
+    bias_decay=1e-4,
     clip=35,
+    detector=Detector((2000, 2000), (2000, 2000), low_quality_matches=True),
 )
+# CBN paper, Figure 3(b): BN over 4 k images
+CBN_PAPER_8_IMAGES = replace(CBN_PAPER, ending='4xb2-1x_coco', images_per_gpu=2, learning_rate=0.01)
+CBN_PAPER_32_IMAGES = replace(CBN_PAPER, ending='4xb8-1x_coco', images_per_gpu=8, learning_rate=0.04)
 MABN_PAPER = Recipe(
     '8xb2-2x_coco',
     gpus=8,
     images_per_gpu=2,
-    epochs=24,
-    milestones=(16, 22),
+    length=180_000,
+    unit='iterations',
+    milestones=(120_000, 160_000),
     learning_rate=0.02,
-    warmup_from=0.001,
+    bias_factor=2.0,
+    bias_decay=0.0,
     clip=None,
+    # The authors keep 2,000 proposals of the two images of a GPU, so 1,000 of one on average.
+    detector=Detector((2000, 1000), (1000, 1000), low_quality_matches=False),
 )
-MABN_PAPER_RETINANET = Recipe(
-    '8xb2-2x_coco',
-    gpus=8,
-    images_per_gpu=2,
-    epochs=24,
-    milestones=(16, 22),
-    learning_rate=0.01,
-    warmup_from=0.001,
-    clip=None,
-)
+MABN_PAPER_RETINANET = replace(MABN_PAPER, learning_rate=0.01, detector=None)
 
 TABLES = {
     ('baselines', CBN_PAPER): """
@@ -141,6 +163,14 @@ mask-rcnn_r50_fpn_4conv1fc_brn          Mask     50  BN       BRN    BRN    BRN 
 mask-rcnn_r101_fpn_4conv1fc_syncbn      Mask     101 BN       SyncBN SyncBN SyncBN 4c1f 1   yes  r101
 mask-rcnn_r101_fpn_4conv1fc_gn          Mask     101 BN       GN     GN     GN     4c1f 1   yes  r101
 """,
+    ('baselines', CBN_PAPER_8_IMAGES): """
+name                                detector R  backbone FPN    box    mask head fix eval weights
+faster-rcnn_r50_fpn_4conv1fc_syncbn Faster   50 BN       SyncBN SyncBN .    4c1f 1   yes  r50
+""",
+    ('baselines', CBN_PAPER_32_IMAGES): """
+name                                detector R  backbone FPN    box    mask head fix eval weights
+faster-rcnn_r50_fpn_4conv1fc_syncbn Faster   50 BN       SyncBN SyncBN .    4c1f 1   yes  r50
+""",
     ('cbn', CBN_PAPER): """
 name                                   detector R   backbone FPN      box      mask     head fix eval weights
 faster-rcnn_r50_fpn_4conv1fc_cbn       Faster   50  BN       CBN      CBN      .        4c1f 1   yes  r50
@@ -159,10 +189,10 @@ mask-rcnn_r50_fpn_4conv1fc_mabn   Mask     50 BN       MABN16 MABN16 MABN16 4c1f
     ('baselines', MABN_PAPER): """
 name                                          detector R  backbone FPN    box    mask   head fix eval weights
 mask-rcnn_r50-scratch_fpn_bn                  Mask     50 BN       -      -      -      0c2f -1  no   -
-mask-rcnn_r50-scratch_fpn_brn                 Mask     50 BRN      -      -      -      0c2f -1  no   -
+mask-rcnn_r50-scratch_fpn_brn                 Mask     50 BRN98    -      -      -      0c2f -1  no   -
 mask-rcnn_r50-scratch_fpn_syncbn              Mask     50 SyncBN   -      -      -      0c2f -1  no   -
 mask-rcnn_r50-scratch_fpn_4conv1fc_bn-all     Mask     50 BN       BN     BN     BN     4c1f -1  no   -
-mask-rcnn_r50-scratch_fpn_4conv1fc_brn-all    Mask     50 BRN      BRN    BRN    BRN    4c1f -1  no   -
+mask-rcnn_r50-scratch_fpn_4conv1fc_brn-all    Mask     50 BRN98    BRN98  BRN98  BRN98  4c1f -1  no   -
 mask-rcnn_r50-scratch_fpn_4conv1fc_syncbn-all Mask     50 SyncBN   SyncBN SyncBN SyncBN 4c1f -1  no   -
 mask-rcnn_r50_fpn_4conv1fc_syncbn-all         Mask     50 SyncBN   SyncBN SyncBN SyncBN 4c1f -1  no   r50
 """,

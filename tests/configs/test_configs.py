@@ -1,26 +1,22 @@
-"""Every COCO config against the table, the models that they build, and a step of training with each norm."""
+"""Every COCO config against the table: parts, norms, what is frozen, options; and a step of training."""
 
 import argparse
-from collections.abc import Iterator
-from copy import deepcopy
-from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 from mmcv.cnn import ConvModule
-from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config, DictAction
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import HOOKS, init_default_scope
+from mmengine.registry import HOOKS
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet_cbn import layers
+from tests.configs.building import CONFIGS, build, build_once, each_row, norms_of, part, read, read_once
 from tests.configs.expected import ROWS, Norm, Row
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
 FOLDERS = ('baselines', 'cbn', 'mabn')
 
 NORM_CLASSES = {
@@ -38,48 +34,6 @@ HEADS = {
     '4c': ('RetinaHead', {'cls_convs': 4, 'reg_convs': 4}),
 }
 NORMS_OF_BACKBONE = {50: 1 + 3 * 16 + 4, 101: 1 + 3 * 33 + 4}  # stem, bottlenecks, downsampling
-PARTS = {  # where a part stands in a two-stage detector, and where in RetinaNet
-    'backbone': ('backbone', 'backbone'),
-    'neck': ('neck', 'neck'),
-    'box': ('roi_head.bbox_head', 'bbox_head'),
-    'mask': ('roi_head.mask_head', None),
-}
-
-
-@pytest.fixture(autouse=True)
-def _default_data(monkeypatch) -> None:
-    monkeypatch.delenv('COCO_ROOT', raising=False)
-    init_default_scope('mmdet')
-
-
-@cache
-def read_once(name: str) -> Config:
-    return Config.fromfile(str(CONFIGS / f'{name}.py'))
-
-
-def read(name: str) -> Config:
-    return deepcopy(read_once(name))
-
-
-@cache
-def build_once(name: str) -> nn.Module:
-    return build(read(name))
-
-
-def build(cfg: Config, device: str = 'meta') -> nn.Module:
-    with torch.device(device):  # meta: neither memory nor initial values, which would take minutes
-        return MODELS.build(cfg.model)
-
-
-def part(model: Config | nn.Module, name: str, row: Row) -> Config | nn.Module:
-    node = model
-    for key in PARTS[name][row.detector == 'RetinaNet'].split('.'):
-        node = getattr(node, key)
-    return node
-
-
-def norms_of(module: nn.Module) -> Iterator[nn.Module]:
-    return (m for m in module.modules() if isinstance(m, _BatchNorm | nn.GroupNorm))
 
 
 def all_configs() -> list[str]:
@@ -88,9 +42,6 @@ def all_configs() -> list[str]:
         for path in CONFIGS.glob('*/**/*.py')
         if '_base_' not in path.parts
     )
-
-
-each_row = pytest.mark.parametrize(('name', 'row'), ROWS.items(), ids=ROWS)
 
 
 def test_table_and_folders_list_the_same_configs():
@@ -107,16 +58,12 @@ def test_model_settings(name: str, row: Row):
     assert backbone.depth == row.depth
     assert backbone.frozen_stages == row.frozen_stages
     assert backbone.norm_eval is row.norm_eval
-    assert backbone.get('style') == 'pytorch'
-    if row.weights is None:
-        assert backbone.init_cfg is None
+    checkpoint = row.weights.checkpoint
+    if checkpoint is None:
+        assert [init['type'] for init in backbone.init_cfg] == ['Caffe2Xavier']
         assert backbone.zero_init_residual is False
     else:
-        assert backbone.init_cfg == {'type': 'Pretrained', 'checkpoint': row.weights.checkpoint}
-        images = model.data_preprocessor
-        assert tuple(images.mean) == row.weights.mean
-        assert tuple(images.std) == row.weights.std
-        assert images.bgr_to_rgb is row.weights.bgr_to_rgb
+        assert backbone.init_cfg == {'type': 'Pretrained', 'checkpoint': checkpoint}
 
     assert part(model, 'box', row).type == HEADS[row.head][0]
     assert (model.get('roi_head', {}).get('mask_head') is not None) == ('mask' in row.norms)
@@ -134,41 +81,11 @@ def test_model_settings(name: str, row: Row):
 
 
 @each_row
-def test_training_settings(name: str, row: Row):
-    cfg, recipe = read_once(name), row.recipe
-    assert f'_{recipe.gpus}xb{recipe.images_per_gpu}-' in name
-    assert cfg.train_dataloader.batch_size == recipe.images_per_gpu
-    assert cfg.auto_scale_lr == {'enable': False, 'base_batch_size': recipe.gpus * recipe.images_per_gpu}
-    assert cfg.train_cfg.max_epochs == recipe.epochs
-    warmup, steps = cfg.param_scheduler
-    assert (warmup.type, warmup.by_epoch, warmup.begin, warmup.end) == ('LinearLR', False, 0, 500)
-    assert warmup.start_factor == pytest.approx(recipe.warmup_from)
-    assert (steps.type, steps.by_epoch, steps.end) == ('MultiStepLR', True, recipe.epochs)
-    assert (tuple(steps.milestones), steps.gamma) == (recipe.milestones, 0.1)
-    sgd = {'type': 'SGD', 'lr': recipe.learning_rate, 'momentum': 0.9, 'weight_decay': 1e-4}
-    assert cfg.optim_wrapper.optimizer == sgd
-    clip = recipe.clip and {'max_norm': recipe.clip, 'norm_type': 2}
-    assert cfg.optim_wrapper.get('clip_grad') == clip
-
-    crosses = any(norm and norm.type in ('CBN', 'NaiveCBN') for norm in row.norms.values())
-    hook = {'type': 'CrossIterationHook', 'burn_in_epochs': 3}
-    assert cfg.get('custom_hooks', []) == ([hook] if crosses else [])
-    assert cfg.custom_imports.imports == ['mmdet_cbn']
-
-    resize = next(step for step in cfg.train_pipeline if step['type'] == 'Resize')
-    assert (tuple(resize['scale']), resize['keep_ratio']) == ((1333, 800), True)
-    assert cfg.train_dataloader.dataset.data_prefix.img == 'train2017/'
-    assert cfg.val_dataloader.dataset.data_prefix.img == 'val2017/'
-    metric = cfg.val_evaluator.metric
-    assert metric == (['bbox', 'segm'] if 'mask' in row.norms else 'bbox')
-
-
-@each_row
 def test_built_model(name: str, row: Row):
     model = build_once(name)
     numbers = {'backbone': NORMS_OF_BACKBONE[row.depth], 'neck': 4 + 4, 'box': 4, 'mask': 4}
     if row.detector == 'RetinaNet':
-        numbers |= {'neck': 3 + 5, 'box': 4 + 4}
+        numbers |= {'neck': 3 + 3, 'box': 4 + 4}  # P6 and P7 have none
     in_parts = 0
     for key, norm in row.norms.items():
         module = part(model, key, row)
@@ -180,9 +97,11 @@ def test_built_model(name: str, row: Row):
         if norm:
             check_norms(norms, norm)
         if key != 'backbone':  # a bias before a norm would be idle
+            plain = module.fpn_convs[3:] if key == 'neck' and row.detector == 'RetinaNet' else []
             for conv in (m for m in module.modules() if isinstance(m, ConvModule)):
-                assert conv.with_norm == (norm is not None)
-                assert (conv.conv.bias is None) == (norm is not None)
+                has_norm = norm is not None and conv not in set(plain)
+                assert conv.with_norm == has_norm
+                assert (conv.conv.bias is None) == has_norm
     assert in_parts == len(list(norms_of(model)))
 
     for layers_of_head, number in HEADS[row.head][1].items():
@@ -197,6 +116,8 @@ def check_norms(norms: list[nn.Module], expected: Norm) -> None:
         if expected.type == 'MABN':
             assert norm.momentum == 0.02  # the paper's alpha = 0.98
             assert norm.warmup_iters == expected.arguments.get('warmup_iters', 100)
+        if expected.type in ('BN', 'SyncBN'):
+            assert norm.momentum == 0.1  # MABN paper: alpha = 0.9
 
 
 @each_row
@@ -240,7 +161,7 @@ def test_training_step(kind: str):
     model = build(cfg, 'cpu').train()
     layers.pair_conv_norm(model)
     # The warm-up's first learning rate, since nothing pre-trained is loaded here.
-    cfg.optim_wrapper.optimizer.lr *= row.recipe.warmup_from
+    cfg.optim_wrapper.optimizer.lr /= 3
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     shapes = [(3, 64, 96), (3, 64, 64)]
     batch = demo_mm_inputs(2, shapes, num_items=[3, 4], num_classes=80, with_mask='mask' in row.norms)
@@ -296,11 +217,15 @@ def with_options(name: str, *options: str) -> Config:
     return cfg
 
 
+WINDOW_SIZES = (1, 2, 4, 8)  # CBN paper, Figure 3(b): its upper bound has 4 k images, 32 at most
+BURN_INS = (0, 1, 2, 3, 4, 6, 8)  # the authors' configs for Figure 5, and none
+
+
 @pytest.mark.parametrize('norm', ['cbn', 'naive-cbn'])
 @pytest.mark.parametrize(
     ('option', 'hook'),
-    [(f'window_size={size}', {'burn_in_epochs': 3, 'window_size': size}) for size in (1, 2, 4, 8)]
-    + [(f'burn_in_epochs={epochs}', {'burn_in_epochs': epochs}) for epochs in (0, 1, 3, 5, 8)],
+    [(f'window_size={size}', {'burn_in_epochs': 3, 'window_size': size}) for size in WINDOW_SIZES]
+    + [(f'burn_in_epochs={epochs}', {'burn_in_epochs': epochs}) for epochs in BURN_INS],
 )
 def test_sweeps_by_cfg_options(norm: str, option: str, hook: dict):
     name = f'cbn/faster-rcnn_r50_fpn_4conv1fc_{norm}_4xb4-1x_coco'
@@ -308,6 +233,12 @@ def test_sweeps_by_cfg_options(norm: str, option: str, hook: dict):
     assert cfg.custom_hooks == [{'type': 'CrossIterationHook', **hook}]
     built = HOOKS.build(cfg.custom_hooks[0])
     assert {key: getattr(built, key) for key in hook} == hook
+
+
+def test_sweeps_of_the_readme():
+    text = (CONFIGS / 'cbn/README.md').read_text()
+    assert f'for k in {" ".join(map(str, WINDOW_SIZES))}; do' in text
+    assert f'for epochs in {" ".join(map(str, BURN_INS))}; do' in text
 
 
 def test_released_mabn_settings_by_cfg_options():

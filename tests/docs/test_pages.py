@@ -12,7 +12,7 @@ from mmdet_cbn import __version__
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
-    for pattern in ('*.md', 'docs/*.md', 'configs/*/README.md', 'docker/*.md')
+    for pattern in ('*.md', 'docs/*.md', 'configs/README.md', 'configs/*/README.md', 'docker/*.md')
     for path in ROOT.glob(pattern)
 )
 

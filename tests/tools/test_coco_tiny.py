@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 COCO_TINY = ROOT.parent / 'shared/data/coco_tiny'  # a small part of COCO 2017, where somebody put it
 CONFIG = 'configs/cbn/mask-rcnn_r50_fpn_4conv1fc_cbn_4xb4-1x_coco.py'
+BY_ITERATION = 'configs/mabn/mask-rcnn_r50-scratch_fpn_4conv1fc_mabn-all_8xb2-2x_coco.py'
 SMALL = [
     '--cfg-options',
     'model.backbone.init_cfg=None',
@@ -42,15 +43,20 @@ def run(script: str, *arguments: str) -> str:
     return result.stdout + result.stderr
 
 
-def losses(work: Path) -> list[tuple[int, float]]:
-    """Return epoch and loss of every logged iteration, over all starts of the run."""
+def logged(work: Path) -> list[dict[str, float]]:
+    """Return the record of every logged iteration, over all starts of the run."""
     lines = [
         line
         for file in sorted(work.glob('*/vis_data/scalars.json'))
         for line in file.read_text().splitlines()
     ]
     records = [json.loads(line) for line in lines]
-    return [(record['epoch'], record['loss']) for record in records if 'loss' in record]
+    return [record for record in records if 'loss' in record]
+
+
+def losses(work: Path) -> list[tuple[int, float]]:
+    """Return epoch and loss of every logged iteration."""
+    return [(record['epoch'], record['loss']) for record in logged(work)]
 
 
 @pytest.mark.slow
@@ -75,3 +81,18 @@ def test_train_resume_and_test_on_real_images(tmp_path):
     )
     assert 'coco/bbox_mAP:' in output
     assert 'coco/segm_mAP:' in output
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not COCO_TINY.is_dir(), reason=f'{COCO_TINY} is not there')
+def test_train_by_iterations_on_real_images(tmp_path):
+    """The MABN authors' schedule: their warm-up, checkpoints named by iterations."""
+    length = ['train_cfg.max_iters=3', 'default_hooks.checkpoint.interval=3']
+    few = ['val_dataloader.dataset.indices=1', 'model.train_cfg.rcnn.sampler.num=32']
+    run('dist_train.sh', BY_ITERATION, '1', '--work-dir', str(tmp_path), *SMALL, *length, *few)
+    records = logged(tmp_path)
+    assert [record['step'] for record in records] == [1, 2, 3]
+    rising = [0.02 * (1 / 3 + 2 / 3 * iteration / 500) for iteration in range(3)]
+    assert [record['lr'] for record in records] == pytest.approx(rising)
+    assert all(0 < record['loss'] < 100 for record in records)
+    assert [path.name for path in tmp_path.glob('*.pth')] == ['iter_3.pth']

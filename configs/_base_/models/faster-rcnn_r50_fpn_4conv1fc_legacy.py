@@ -1,3 +1,4 @@
+# Faster R-CNN of the CBN authors: their Mask R-CNN without masks.
 _base_ = './mask-rcnn_r50_fpn_4conv1fc_legacy.py'
 
 model = dict(

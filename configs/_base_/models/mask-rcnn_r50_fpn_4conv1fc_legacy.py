@@ -1,20 +1,9 @@
-# Mask R-CNN as MMDetection 0.6 tested it: pixels are areas, so that a box is x2 - x1 + 1 wide.
-_base_ = './mask-rcnn_r50_fpn_4conv1fc.py'
-
-roi_layer = dict(aligned=False, sampling_ratio=2)
+# Mask R-CNN of the CBN authors: MMDetection 0.6 with the 4conv1fc box head. It has one number of proposals,
+# the 2,000 of its test settings, and an object has first claim to its best RoI, if they overlap by half.
+_base_ = './mask-rcnn_r50_fpn_legacy.py'
+proposals = dict(nms_pre=2000, max_per_img=2000)
 model = dict(
-    backbone=dict(init_cfg=None),  # the checkpoint brings the whole model
-    rpn_head=dict(
-        anchor_generator=dict(type='LegacyAnchorGenerator', center_offset=0.5),
-        bbox_coder=dict(type='LegacyDeltaXYWHBBoxCoder'),
-    ),
-    roi_head=dict(
-        bbox_roi_extractor=dict(roi_layer=roi_layer),
-        bbox_head=dict(bbox_coder=dict(type='LegacyDeltaXYWHBBoxCoder')),
-        mask_roi_extractor=dict(roi_layer=roi_layer),
-    ),
-    test_cfg=dict(
-        rpn=dict(nms_pre=2000, max_per_img=2000, nms=dict(offset=1)),
-        rcnn=dict(nms=dict(offset=1)),
-    ),
+    roi_head=dict(bbox_head=dict(type='Shared4Conv1FCBBoxHead', conv_out_channels=256)),
+    train_cfg=dict(rpn_proposal=proposals, rcnn=dict(assigner=dict(match_low_quality=True))),
+    test_cfg=dict(rpn=proposals),
 )

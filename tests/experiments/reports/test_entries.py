@@ -81,7 +81,7 @@ def test_finished(start, configs):
     assert entry.config == 'configs/cbn/detector.py'
     assert entry.changed == []
     assert entry.ours == pytest.approx({'box AP': 37.6, 'box AP50': 47.6})  # and no large objects
-    assert entry.paper == {}
+    assert entry.published == {}
     assert len(entry.log.val) == 12
 
 
@@ -106,7 +106,7 @@ def test_unfinished(start, configs):
     assert (entry.status, entry.final) == ('unfinished', False)
     assert entry.where == 'epoch 7 of 12; box AP 31.6 after epoch 6; last log 2026-01-01 13:05'
     assert entry.ours['box AP'] == pytest.approx(31.6)
-    assert entry.difference == {}
+    assert entry.differences == {}
 
 
 def test_killed_before_the_last_validation(start, configs):
@@ -137,7 +137,7 @@ def test_loss_that_is_no_number(start, configs):
     assert entry.where.startswith('loss is nan; epoch 11 of 12; box AP 35.6 after epoch 10; last log')
     rows = [*rows[:-3], *train(12, float('inf')), rows[-1]]
     entry = read_entry(start(*rows, time=SECOND), configs)
-    assert (entry.status, entry.difference) == ('failed', {})
+    assert (entry.status, entry.differences) == ('failed', {})
 
 
 def test_nothing_logged(start, configs):
@@ -232,7 +232,7 @@ def test_two_folders_have_a_config_of_this_name(start, configs):
 
 def test_config_of_somebody_else(start, configs):
     entry = read_entry(start(*whole(), name='mine'), configs)
-    assert (entry.config, entry.status, entry.paper, entry.changed) == ('mine', 'finished', {}, [])
+    assert (entry.config, entry.status, entry.published, entry.changed) == ('mine', 'finished', {}, [])
 
 
 def test_two_configs_in_one_folder(start, configs):
@@ -286,17 +286,21 @@ Models:
         Metrics:
           box AP: 38
           box AP75: 41.5
+      Repository Results:
+        Metrics:
+          box AP: 37.0
     Results: [{Metrics: {box AP: 10.0}}]
 """
 
 
-def test_paper(start, configs):
+def test_paper_and_repository(start, configs):
     (configs / 'cbn/metafile.yml').write_text(METAFILE)
     entry = read_entry(start(*whole(0.376)), configs)
-    assert entry.paper == {'box AP': 38, 'box AP75': 41.5}
-    assert entry.difference == pytest.approx({'box AP': -0.4})
+    assert entry.published == {'paper': {'box AP': 38, 'box AP75': 41.5}, 'repository': {'box AP': 37}}
+    assert entry.differences['paper'] == pytest.approx({'box AP': -0.4})
+    assert entry.differences['repository'] == pytest.approx({'box AP': 0.6})
     unfinished = read_entry(start(*whole()[:9], time=SECOND), configs)
-    assert (unfinished.paper, unfinished.difference) == (entry.paper, {})
+    assert (unfinished.published, unfinished.differences) == (entry.published, {})
 
 
 @pytest.mark.parametrize(
@@ -305,4 +309,4 @@ def test_paper(start, configs):
 def test_paper_without_numbers(start, configs, lines):
     text = f'Models:\n  - {lines}'.replace('{', '{Name: detector, ', 1)
     (configs / 'cbn/metafile.yml').write_text(text)
-    assert read_entry(start(*whole()), configs).paper == {}
+    assert read_entry(start(*whole()), configs).published == {}

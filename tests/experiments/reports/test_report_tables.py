@@ -23,9 +23,9 @@ ROOT = Path(__file__).parents[3]
 SIZES = ['AP', 'AP50', 'AP75', 'AP S', 'AP M', 'AP L']
 
 
-def entry(name, status='finished', where='12 epochs', changed=(), ours=(), paper=()):
+def entry(name, status='finished', where='12 epochs', changed=(), ours=(), **published):
     config = 'configs/cbn/' + name.replace('/', '-')
-    return Entry(Path(name), config, status, where, list(changed), dict(ours), dict(paper), Run([], []))
+    return Entry(Path(name), config, status, where, list(changed), dict(ours), published, Run([], []))
 
 
 BOXES = entry(
@@ -68,6 +68,27 @@ def test_numbers_of_the_paper_and_difference_stand_below_ours():
         ['', 'paper', '37.6', '58.5', '41.0', '-', '-', '-'],
         ['', 'difference', '+0.0', '+0.5', '+0.0', '-', '-', '-'],  # -0.04 is no minus nothing
     ]
+
+
+def test_numbers_of_the_repository_have_a_difference_of_their_own():
+    both = entry('both', ours={'box AP': 37.0}, paper={'box AP': 38.0}, repository={'box AP': 36.5})
+    alone = entry('alone', ours={'box AP': 37.0}, repository={'box AP': 36.5, 'mask AP': 30.0})
+    _, results = tables(to_markdown([both, alone]))
+    assert results[0][2::6] == ['box AP', 'mask AP']
+    assert [row[:3] for row in results[1:]] == [
+        ['both', 'ours', '37.0'],
+        ['', 'paper', '38.0'],
+        ['', 'difference', '-1.0'],
+        ['', 'repository', '36.5'],
+        ['', 'difference', '+0.5'],
+        ['alone', 'ours', '37.0'],
+        ['', 'repository', '36.5'],
+        ['', 'difference', '+0.5'],
+    ]
+    first, second = csv.DictReader(to_csv([both, alone]).splitlines())
+    assert (first['box AP repository'], first['box AP difference to repository']) == ('36.5', '+0.5')
+    assert (first['box AP difference'], second['box AP difference']) == ('-1.0', '')
+    assert (second['box AP paper'], second['box AP difference to repository']) == ('', '+0.5')
 
 
 def test_masks_have_columns_where_a_run_has_masks():
@@ -127,7 +148,9 @@ def test_csv():
     assert list(boxes)[:5] == ['run', 'config', 'status', 'where', 'changed']
     groups = [f'{kind} {size}' for kind in ('box', 'mask') for size in SIZES]
     assert list(boxes)[5:] == [
-        name for group in groups for name in (group, f'{group} paper', f'{group} difference')
+        group + ending
+        for group in groups
+        for ending in ('', ' paper', ' difference', ' repository', ' difference to repository')
     ]
     assert [boxes[f'box AP50{name}'] for name in ('', ' paper', ' difference')] == ['59.0', '58.5', '+0.5']
     assert [boxes[f'mask AP{name}'] for name in ('', ' paper', ' difference')] == ['', '', '']
@@ -140,9 +163,10 @@ def test_metafiles_name_configs_and_columns():
     for metafile in ROOT.glob('configs/*/metafile.yml'):
         for model in yaml.safe_load(metafile.read_text())['Models']:
             assert metafile.with_name(f'{model["Name"]}.py').is_file()
-            numbers = model['Metadata'].get('Paper Results', {}).get('Metrics', {})
-            assert {*numbers} <= {f'{kind} {size}' for kind in ('box', 'mask') for size in SIZES}
-            assert all(1 < number < 100 for number in numbers.values())
+            for source in ('Paper Results', 'Repository Results'):
+                numbers = model['Metadata'].get(source, {}).get('Metrics', {})
+                assert {*numbers} <= {f'{kind} {size}' for kind in ('box', 'mask') for size in SIZES}
+                assert all(1 < number < 100 for number in numbers.values())
 
 
 def program(name, *arguments, **environment):

@@ -1,0 +1,2 @@
+# The same data and schedule with MMDetection 3's own Mask R-CNN: L1 losses, aligned RoIs, 1,000 proposals.
+_base_ = ['./models/mask-rcnn_r50_fpn_4conv1fc.py', './cbn_4xb4-1x_coco_instance.py']
