@@ -80,17 +80,16 @@ class StatefulNorm:
     def forward(self, x: Tensor) -> Tensor:
         """Normalize ``x`` of shape (N, C, H, W); the output has its shape, type and memory format."""
         self._check_input_dim(x)
-        if self.training:
-            return self._forward_outside_of_autocast(x)
-        return F.batch_norm(
-            x,
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
-            training=self.running_mean is None,
-            eps=self.eps,
-        )
+        if not self.training:
+            mean, var = self.running_mean, self.running_var
+            return F.batch_norm(x, mean, var, self.weight, self.bias, training=mean is None, eps=self.eps)
+        if torch.jit.is_tracing():  # FLOPs are counted so
+            warn(
+                f'{type(self).__name__} is traced in training mode: the trace normalizes by the batch alone',
+                stacklevel=2,
+            )
+            return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
+        return self._forward_outside_of_autocast(x)
 
     def train_forward(self, x: Tensor) -> Tensor:
         """Normalize in training mode."""

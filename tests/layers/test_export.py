@@ -6,6 +6,7 @@ from torch import nn
 
 from mmdet_cbn.layers import pair_conv_norm
 from tests.helpers.norms import NORMS
+from tests.helpers.snapshot import assert_same, memory
 
 
 @pytest.fixture(params=NORMS)
@@ -47,3 +48,16 @@ def test_quantization_can_be_prepared(trained):
     prepared = torch.ao.quantization.prepare(trained)
     x = torch.randn(2, 3, 9, 9)
     torch.testing.assert_close(prepared(x), trained(x))
+
+
+def test_a_trace_in_training_mode_is_of_bn_and_says_so(trained):
+    trained.train()
+    before = memory(trained)
+    x = torch.randn(2, 3, 9, 9)
+    with pytest.warns(
+        UserWarning, match='is traced in training mode: the trace normalizes by the batch alone'
+    ):
+        traced = torch.jit.trace(trained, x, check_trace=False)
+    y = trained[0](x)
+    torch.testing.assert_close(traced(x), nn.BatchNorm2d(8)(y).relu())
+    assert_same(memory(trained), before)
