@@ -43,6 +43,9 @@ class StatefulNorm:
 
     arguments: tuple[str, ...] = ()
     memory: tuple[str, ...] = ('iterations',)
+    # What torch.jit.script would compile and cannot.
+    __jit_unused_properties__ = ('iteration', 'is_pooling')
+    __jit_ignored_attributes__ = ('arguments', 'memory')
 
     def __init__(
         self,
@@ -79,17 +82,21 @@ class StatefulNorm:
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize ``x`` of shape (N, C, H, W); the output has its shape, type and memory format."""
-        self._check_input_dim(x)
-        if not self.training:
-            mean, var = self.running_mean, self.running_var
-            return F.batch_norm(x, mean, var, self.weight, self.bias, training=mean is None, eps=self.eps)
-        if torch.jit.is_tracing():  # FLOPs are counted so
-            warn(
-                f'{type(self).__name__} is traced in training mode: the trace normalizes by the batch alone',
-                stacklevel=2,
-            )
-            return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
-        return self._forward_outside_of_autocast(x)
+        if torch.jit.is_scripting():
+            if self.training:
+                raise RuntimeError('a scripted layer of mmdet_cbn cannot train; call eval() before scripting')
+        elif not isinstance(x, torch.fx.Proxy):
+            self._check_input_dim(x)
+            if torch.jit.is_tracing() and self.training:  # FLOPs are counted so
+                warn(
+                    f'{type(self).__name__} is traced in training mode: the trace normalizes by the batch',
+                    stacklevel=2,
+                )
+                return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
+            if self.training:
+                return self._forward_outside_of_autocast(x)
+        mean, var = self.running_mean, self.running_var
+        return F.batch_norm(x, mean, var, self.weight, self.bias, training=mean is None, eps=self.eps)
 
     def train_forward(self, x: Tensor) -> Tensor:
         """Normalize in training mode."""

@@ -232,7 +232,7 @@ def test_half_precision_activations_have_float32_statistics(name):
         x = 200 + 30 * torch.randn(2, 4, 60, 60)
         y = conv(x).half()
         if name == 'CBN':
-            norm.handover.receive(conv, (x,), y)
+            norm.handover.receive(conv, (x,), {}, y)
         out = norm(y)
         assert out.dtype == torch.float16
         assert out.isfinite().all()
