@@ -68,9 +68,9 @@ def main() -> None:
     with one_message():
         cfg = load_config(args, SECTIONS)
         apply_options(cfg, args)
-        check_run(cfg, training=True)
+        check_run(cfg, training=True, trust_checkpoint=args.trust_checkpoint)
         if not args.check:
-            build_runner(cfg).train()
+            build_runner(cfg, args.trust_checkpoint).train()
             leave_processes()
 
 

@@ -7,16 +7,15 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
-from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
 from ..checkpoints import CheckpointError, UnsupportedValueError, read_checkpoint
 from .config_walk import mappings
 from .errors import LaunchError, warn_user
-from .explanations import last_line
+from .explanations import TRUST_REMEDY, last_line
 
 
-def check_checkpoints(cfg: Config, model: nn.Module, training: bool) -> None:
+def check_checkpoints(cfg: Config, model: nn.Module, training: bool, trusted: bool = False) -> None:
     """Check that the checkpoints of a config are whole, and belong to its model.
 
     A model that is tested or resumed must find all its weights; one that is fine-tuned
@@ -27,20 +26,21 @@ def check_checkpoints(cfg: Config, model: nn.Module, training: bool) -> None:
         cfg: A whole config.
         model: What :func:`check_model` built; its weights may be changed.
         training: Whether the model is going to be trained.
+        trusted: Whether code that a checkpoint brings along may be executed.
 
     Raises:
-        LaunchError: A file is missing, no checkpoint, cut short, or of another architecture.
+        LaunchError: A file is missing, no checkpoint, cut short, of another architecture, or holds code.
     """
     for path in dict.fromkeys(_pretrained(cfg.get('model')) if training else ()):
         if _is_local(path):
-            _read(path)
+            _read(path, trusted)
     resume = training and cfg.get('resume')
     path = cfg.get('load_from')
     if resume and not path:
         path = _last_checkpoint(cfg.work_dir)
     if not path or not _is_local(path):
         return
-    checkpoint = _read(path)
+    checkpoint = _read(path, trusted)
     if resume and not ('optimizer' in checkpoint and 'meta' in checkpoint):
         raise LaunchError(
             f'{path} holds weights alone, not the state of a training to resume; to start from its weights '
@@ -78,22 +78,13 @@ def _last_checkpoint(work_dir: str) -> str | None:
     return path
 
 
-def _read(path: str) -> dict[str, Any]:
+def _read(path: str, trusted: bool) -> dict[str, Any]:
     try:
-        return read_checkpoint(path)
-    except UnsupportedValueError:
-        pass  # MMEngine's own hold histories of the losses
+        return read_checkpoint(path, trusted=trusted)
+    except UnsupportedValueError as error:
+        raise LaunchError(f'{error}; {TRUST_REMEDY}') from None
     except CheckpointError as error:
         raise LaunchError(f'{error}; or take another checkpoint') from None
-    try:
-        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
-    except Exception as error:  # a damaged pickle raises nearly anything
-        raise LaunchError(
-            f'{path} is not a whole checkpoint ({type(error).__name__}); take another one'
-        ) from error
-    if not isinstance(checkpoint, dict):
-        raise LaunchError(f'{path} holds a {type(checkpoint).__name__}; a checkpoint is a dictionary')
-    return checkpoint
 
 
 def _check_fit(path: str, model: nn.Module, weights: dict[str, Tensor], whole: bool) -> None:

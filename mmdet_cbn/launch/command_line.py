@@ -56,6 +56,12 @@ def add_common_arguments(parser: ArgumentParser) -> None:
         default='none',
         help='how the processes were started (the dist_ and slurm_ scripts set it)',
     )
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='load checkpoints that hold more than tensors, plain values and what MMEngine saves: that '
+        'executes the code in them',
+    )
     parser.add_argument('--check', action='store_true', help='check config, data and devices, and stop there')
 
 

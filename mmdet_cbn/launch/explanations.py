@@ -3,6 +3,7 @@
 import re
 from traceback import extract_tb
 
+from ..checkpoints import CheckpointError, UnsupportedValueError
 from ..layers.errors import PairingError, SingleValueError
 from ..whole_file import DISK_FULL, explain_file
 
@@ -11,7 +12,14 @@ _SINGLE_VALUE = (
     'or use another norm there'
 )
 
-_BY_TYPE = {PairingError: '{0}', SingleValueError: _SINGLE_VALUE}
+TRUST_REMEDY = 'if you trust its source, add --trust-checkpoint; else take another checkpoint'
+
+_BY_TYPE = {
+    PairingError: '{0}',
+    SingleValueError: _SINGLE_VALUE,
+    UnsupportedValueError: f'{{0}}; {TRUST_REMEDY}',
+    CheckpointError: '{0}',
+}
 
 # Errors of other libraries have no types of their own, or lose them on the way out of a data loader worker.
 _BY_TEXT = {

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.helpers.payload import save_payload
 from tests.helpers.wrong_input import Case, half_fitting, resnet_weights, save, saved_and_cut, write
 
 TEST = 'tools/test.py'
@@ -29,6 +30,13 @@ CASES = [
         ('some.pth holds a Tensor', 'dictionary'),
         SOME,
         spoil=save(torch.zeros(3)),
+    ),
+    Case('checkpoint-with-code', ('pathlib.Path', 'trust', '--trust-checkpoint'), SOME, spoil=save_payload),
+    Case(
+        'checkpoint-with-code-checked',
+        ('pathlib.Path', '--trust-checkpoint'),
+        (*SOME, '--check'),
+        spoil=save_payload,
     ),
     Case(
         'checkpoint-of-another-model',

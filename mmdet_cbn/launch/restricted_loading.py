@@ -1,0 +1,32 @@
+"""Having MMEngine load checkpoints without executing them."""
+
+from typing import Any
+
+import torch
+from mmengine.runner.checkpoint import CheckpointLoader
+
+from ..checkpoints import UnsupportedValueError
+from ..checkpoints.restricted import RefusedGlobalError, load_restricted
+
+_load_checkpoint = CheckpointLoader.load_checkpoint
+
+
+def restrict_loading() -> None:
+    """Have MMEngine read every checkpoint by :func:`load_restricted` from here on.
+
+    ``load_from``, ``resume``, pre-trained parts (``init_cfg``) and what has an address (``https://``,
+    ``torchvision://``) all go through its ``CheckpointLoader``, which hands them to ``torch.load``: without
+    restrictions (0.10.7), or with ``getattr`` admitted, and without restrictions where that fails (0.10.12).
+    """
+    CheckpointLoader.load_checkpoint = _load
+
+
+def _load(filename: str, map_location: Any = None, logger: Any = 'current') -> Any:
+    load = torch.load
+    torch.load = lambda file, map_location=None, **_: load_restricted(file, map_location)
+    try:
+        return _load_checkpoint(filename, map_location, logger)
+    except RefusedGlobalError as error:
+        raise UnsupportedValueError(f'{filename}: {error}') from None
+    finally:
+        torch.load = load
