@@ -8,6 +8,7 @@ from mmdet_cbn.launch import (
     LaunchError,
     add_common_arguments,
     build_runner,
+    check_batches,
     check_run,
     leave_processes,
     load_config,
@@ -70,7 +71,9 @@ def main() -> None:
         apply_options(cfg, args)
         check_run(cfg, training=True, trust_checkpoint=args.trust_checkpoint)
         if not args.check:
-            build_runner(cfg, args.trust_checkpoint).train()
+            runner = build_runner(cfg, args.trust_checkpoint)
+            check_batches(runner)
+            runner.train()
             leave_processes()
 
 

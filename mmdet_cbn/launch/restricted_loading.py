@@ -1,11 +1,11 @@
-"""Having MMEngine load checkpoints without executing them."""
+"""Having MMEngine load checkpoints without executing them, or else say which one it cannot load."""
 
 from typing import Any
 
 import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from ..checkpoints import UnsupportedValueError
+from ..checkpoints import CheckpointError, UnsupportedValueError
 from ..checkpoints.restricted import RefusedGlobalError, load_restricted
 
 _load_checkpoint = CheckpointLoader.load_checkpoint
@@ -28,5 +28,12 @@ def _load(filename: str, map_location: Any = None, logger: Any = 'current') -> A
         return _load_checkpoint(filename, map_location, logger)
     except RefusedGlobalError as error:
         raise UnsupportedValueError(f'{filename}: {error}') from None
+    except Exception as error:  # of the network, or of whatever an address brings
+        if '://' not in filename:
+            raise
+        raise CheckpointError(
+            f'cannot load {filename} ({type(error).__name__}: {error}); check the address and the network, '
+            'or download the checkpoint and name the file'
+        ) from error
     finally:
         torch.load = load

@@ -45,7 +45,10 @@ def check(template, tmp_path) -> Callable[[str, Case], None]:
         after = contents(folder)
         if case.runs:
             assert not [name for name in after if name.endswith('.pth') or Path(name).name.startswith('.')]
-            after = {name: content for name, content in after.items() if not name.startswith('work_dirs')}
+            before, after = (
+                {name: content for name, content in all_.items() if not name.startswith('work_dirs')}
+                for all_ in (before, after)
+            )
         assert after == before
 
     return check

@@ -77,6 +77,59 @@ CASES = [
         ('--work-dir config.py/run', 'folder'),
         arguments=('config.py', '--work-dir', 'config.py/run'),
     ),
+    Case(
+        'work-dir-of-a-long-name',
+        ('--work-dir', 'too long', 'shorter'),
+        arguments=('config.py', '--work-dir', 'new/' + 'w' * 300),
+    ),
+    Case(
+        'work-dir-is-a-broken-link',
+        ('--work-dir gone', 'broken link', 'another folder'),
+        arguments=('config.py', '--work-dir', 'gone'),
+        spoil=lambda folder: (folder / 'gone').symlink_to('nowhere'),
+    ),
+    Case(
+        'misspelt-scheduler',
+        ('LinearLRR is not in the registry', 'spelling'),
+        config="param_scheduler = [dict(type='LinearLRR', start_factor=0.1)]\n",
+        runs=True,
+    ),
+    Case(
+        'misspelt-argument-of-scheduler',
+        ('LinearLR', 'strat_factor', 'check the arguments'),
+        config="param_scheduler = [dict(type='LinearLR', strat_factor=0.1)]\n",
+        runs=True,
+    ),
+    Case(
+        'wrong-value-of-scheduler',
+        ('cannot build LinearLR', 'should between 0 and 1', 'correct it in the config'),
+        config="param_scheduler = [dict(type='LinearLR', start_factor=7)]\n",
+        runs=True,
+    ),
+    *(
+        Case(name, (*words, 'correct it in the config'), arguments=options(setting), runs=True)
+        for name, setting, words in (
+            ('batch-of-none', 'train_dataloader.batch_size=0', ('dataloader', 'batch_size')),
+            ('batch-of-minus-one', 'train_dataloader.batch_size=-1', ('dataloader', 'batch_size')),
+            ('batch-as-text', 'train_dataloader.batch_size=two', ('dataloader',)),
+            ('negative-workers', 'train_dataloader.num_workers=-1', ('dataloader', 'num_workers')),
+            ('workers-in-validation', 'val_dataloader.num_workers=-1', ('dataloader', 'num_workers')),
+            ('epochs-as-text', 'train_cfg.max_epochs=ten', ('EpochBasedTrainLoop', "'ten'")),
+            ('negative-learning-rate', 'optim_wrapper.optimizer.lr=-1', ('SGD', 'learning rate')),
+        )
+    ),
+    Case(
+        'misspelt-default-hook',
+        ('LogerHook is not in the registry', 'spelling'),
+        config="default_hooks = dict(logger=dict(type='LogerHook'))\n",
+        runs=True,
+    ),
+    Case(
+        'misspelt-metric',
+        ('CocoMetric', 'bboxes', 'correct it in the config'),
+        config="val_evaluator = dict(metric='bboxes')\n",
+        runs=True,
+    ),
     Case('unknown-option', ('unrecognized arguments: --gpus 4',), arguments=('config.py', '--gpus', '4')),
     Case(
         'unknown-launcher',

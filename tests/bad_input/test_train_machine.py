@@ -17,6 +17,34 @@ CASES = [
         environment={'LOCAL_WORLD_SIZE': '3'},
         prepare=fake_two_gpus,
     ),
+    *(
+        Case(
+            f'{name}-is-{value}',
+            (f'{name}={value}', 'unset it'),
+            arguments=PYTORCH,
+            environment={**JOINED, 'MASTER_PORT': '1', name: value},
+        )
+        for name, value in (('LOCAL_WORLD_SIZE', 'x'), ('WORLD_SIZE', '-1'), ('RANK', 'first'))
+    ),
+    Case(
+        'rank-of-another-launcher',
+        ('LOCAL_RANK=1', 'LOCAL_WORLD_SIZE=1', 'unset'),
+        arguments=PYTORCH,
+        environment={**JOINED, 'MASTER_PORT': '1', 'LOCAL_RANK': '1', 'LOCAL_WORLD_SIZE': '1'},
+    ),
+    *(
+        Case(
+            f'checked-with-a-stray-{name}-{len(arguments)}',
+            ('--work-dir config.py', 'is a file'),
+            arguments=(*arguments, '--work-dir', 'config.py', '--check'),
+            environment={name: '1', 'LOCAL_WORLD_SIZE': '2'},
+        )
+        for name, arguments in (
+            ('LOCAL_RANK', ('config.py',)),
+            ('LOCAL_RANK', PYTORCH),
+            ('SLURM_LOCALID', ('config.py',)),
+        )
+    ),
     Case(
         'slurm-on-cpu',
         ('--launcher slurm needs GPUs', 'tools/dist_train.sh'),
