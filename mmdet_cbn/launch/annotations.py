@@ -1,24 +1,21 @@
 """Checks of COCO annotation files and of the image files that they name, before training."""
 
 import json
-import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .errors import LaunchError, warn_user
-from .images import check_files, compare_sizes, few
+from .images import check_files, compare_sizes
 from .masks import can_be_evaluated, has_area, what_is_wrong
 from .numbers import is_number, is_whole
+from .wording import few, label, shorten
 
 # MMDetection leaves out boxes without size or outside of their image. COCO has a few, so few are harmless;
 # many mean that the boxes are written in another way.
 _HARMLESS_SHARE = 0.01
 _ROUNDING = 2.0  # pixels
-
-_shorten = reprlib.Repr()
-_shorten.maxstring = 60
 
 
 def _is_id(value: object) -> bool:
@@ -139,7 +136,7 @@ def _read(path: str, annotated: bool) -> dict[str, Any]:
                 if not is_right(entry[key]):
                     raise LaunchError(
                         f'a value in it has the wrong type ({section}[{number}] has {key}='
-                        f'{_shorten.repr(entry[key])}); widths, heights and areas must be numbers, ids '
+                        f'{shorten(entry[key])}); widths, heights and areas must be numbers, ids '
                         'numbers or texts, names texts'
                     )
     return content
@@ -153,7 +150,7 @@ def _check_unique(entries: Sequence[Mapping[str, Any]], section: str) -> None:
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
         raise LaunchError(
-            f"{len(twice)} ids of '{section}' are not unique, e.g. {twice[0]}; number them anew"
+            f"{len(twice)} ids of '{section}' are not unique, e.g. {label(twice[0])}; number them anew"
         )
 
 
@@ -169,7 +166,7 @@ def _check_categories(
     if wrong:
         raise LaunchError(
             f'{len(wrong)} annotations have a category_id that is not in its categories, e.g. annotation '
-            f'{wrong[0]["id"]} has {wrong[0]["category_id"]}; correct them, or add the category'
+            f'{label(wrong[0]["id"])} has {label(wrong[0]["category_id"])}; correct them, or add the category'
         )
     if classes is None:
         return known
@@ -187,8 +184,8 @@ def _check_categories(
     twice = [name for name, count in Counter(found).items() if count > 1]
     if twice:
         raise LaunchError(
-            f'{len(twice)} classes stand for several of its categories, e.g. {twice[0]}; give each a name of '
-            'its own'
+            f'{len(twice)} classes stand for several of its categories, e.g. {label(twice[0])}; give each a '
+            'name of its own'
         )
     if found != [name for name in classes if name in found]:
         notes.append(
@@ -213,12 +210,12 @@ def _check_boxes(
         box = entry['bbox']
         if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
             raise LaunchError(
-                f'annotation {entry["id"]} has bbox={_shorten.repr(box)}; a box is '
+                f'annotation {label(entry["id"])} has bbox={shorten(box)}; a box is '
                 '[x, y, width, height], four numbers in pixels'
             )
         if entry.get('iscrowd', 0) not in (0, 1):
             raise LaunchError(
-                f'annotation {entry["id"]} has iscrowd={_shorten.repr(entry["iscrowd"])}; it must be 0 or 1'
+                f'annotation {label(entry["id"])} has iscrowd={shorten(entry["iscrowd"])}; it must be 0 or 1'
             )
         if entry.get('ignore'):
             continue
@@ -245,7 +242,7 @@ def _check_boxes(
             first = wrong[0]
             text = (
                 f'{len(wrong)} of {len(annotations)} boxes {what}, '
-                f'e.g. annotation {first["id"]}: {first["bbox"]}'
+                f'e.g. annotation {label(first["id"])}: {shorten(first["bbox"])}'
             )
             if len(wrong) > limit:
                 raise LaunchError(
@@ -256,7 +253,7 @@ def _check_boxes(
     if len(beyond) > limit:
         notes.append(
             f'{len(beyond)} of {len(annotations)} boxes reach beyond their image, e.g. annotation '
-            f'{beyond[0]["id"]}: {beyond[0]["bbox"]}; a box is [x, y, width, height]'
+            f'{label(beyond[0]["id"])}: {shorten(beyond[0]["bbox"])}; a box is [x, y, width, height]'
         )
     if lost and usable:
         notes.append(f'{lost} of {len(annotations)} annotations belong to no image of the file')
@@ -270,7 +267,7 @@ def _check_masks(
     without = [entry['id'] for entry in annotations if not entry.get('segmentation')]
     if without:
         raise LaunchError(
-            f'{len(without)} annotations have no segmentation, e.g. annotation {without[0]}, and the '
+            f'{len(without)} annotations have no segmentation, e.g. annotation {label(without[0])}, and the '
             'pipeline loads masks (with_mask=True); add them, or train a detector of boxes'
         )
     for entry in annotations:
@@ -280,7 +277,7 @@ def _check_masks(
         first = next(entry for entry in annotations if not has_area(entry['segmentation']))
         text = (
             f'{len(annotations) - len(usable)} of {len(annotations)} masks have no polygon of three points '
-            f'or more, e.g. annotation {first["id"]}: {_shorten.repr(first["segmentation"])}'
+            f'or more, e.g. annotation {label(first["id"])}: {shorten(first["segmentation"])}'
         )
         if len(annotations) - len(usable) > _HARMLESS_SHARE * len(annotations):
             raise LaunchError(f'{text}; correct or delete them: a polygon is [x1, y1, x2, y2, x3, y3, ...]')
@@ -292,7 +289,7 @@ def _check_mask(entry: Mapping[str, Any], images: Mapping[Any, Mapping[str, Any]
     wrong = what_is_wrong(entry['segmentation'], images[entry['image_id']])
     if wrong:
         raise LaunchError(
-            f'the segmentation of annotation {entry["id"]} {wrong}; it must be a list of polygons '
+            f'the segmentation of annotation {label(entry["id"])} {wrong}; it must be a list of polygons '
             '[[x1, y1, x2, y2, x3, y3, ...], ...], or dict(size=[height, width], counts=run lengths)'
         )
 
@@ -304,11 +301,11 @@ def _check_evaluation(
     for entry in annotations:
         if 'iscrowd' not in entry:
             raise LaunchError(
-                f'annotation {entry["id"]} has no iscrowd, which evaluation needs; add iscrowd=0'
+                f'annotation {label(entry["id"])} has no iscrowd, which evaluation needs; add iscrowd=0'
             )
         if not is_whole(entry['id']) or entry['id'] == 0:
             raise LaunchError(
-                f'annotation {entry["id"]!r}: in evaluation ids must be whole numbers, and 0 is none; '
+                f'annotation {label(entry["id"])}: in evaluation ids must be whole numbers, and 0 is none; '
                 'number the annotations from 1'
             )
         if not masks:
@@ -316,17 +313,16 @@ def _check_evaluation(
         image = images[entry['image_id']]
         if not is_whole(image['width']) or not is_whole(image['height']):
             raise LaunchError(
-                f'image {image["id"]} has width={image["width"]} and height={image["height"]}; with masks '
-                'they must be whole numbers'
+                f'image {label(image["id"])} has width={image["width"]} and height={image["height"]}; with '
+                'masks they must be whole numbers'
             )
         if not entry.get('segmentation'):
             raise LaunchError(
-                f'annotation {entry["id"]} has no segmentation, and masks are evaluated; add it'
+                f'annotation {label(entry["id"])} has no segmentation, and masks are evaluated; add it'
             )
         _check_mask(entry, images)
         if not can_be_evaluated(entry['segmentation']):
             raise LaunchError(
-                f'the segmentation of annotation {entry["id"]} begins with a polygon of two points or fewer '
-                f'({_shorten.repr(entry["segmentation"])}), which evaluation cannot read; correct or delete '
-                'it'
+                f'the segmentation of annotation {label(entry["id"])} begins with a polygon of two points or '
+                f'fewer ({shorten(entry["segmentation"])}), which evaluation cannot read; correct it'
             )

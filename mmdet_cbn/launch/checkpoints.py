@@ -1,7 +1,6 @@
 """Checks of the checkpoints that a run starts from."""
 
 import os
-import reprlib
 import warnings
 from collections.abc import Iterator
 from copy import deepcopy
@@ -18,6 +17,7 @@ from ..checkpoints import CheckpointError, UnsupportedValueError, read_checkpoin
 from .config_walk import mappings
 from .errors import LaunchError, warn_user
 from .explanations import TRUST_REMEDY, last_line
+from .wording import shorten
 
 _OF_OPTIMIZER = ('optimizer', 'paramwise_cfg', 'constructor')
 
@@ -95,7 +95,7 @@ def _last_checkpoint(work_dir: str) -> str | None:
         path = 'something that is no text'
     if not path or _is_local(path) and not os.path.isfile(path):
         raise LaunchError(
-            f'{work_dir}/last_checkpoint names {reprlib.repr(path)}, which is not there; name the checkpoint '
+            f'{work_dir}/last_checkpoint names {shorten(path)}, which is not there; name the checkpoint '
             f'to go on from: --resume {work_dir}/epoch_N.pth'
         )
     return path

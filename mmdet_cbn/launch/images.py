@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from .errors import LaunchError
+from .wording import few, label
 
 _OPENED = 200  # of which the sizes are compared; opening each of COCO's 118,000 would take minutes
 _ORIENTATION = 0x0112  # EXIF's; OpenCV turns an image by it, from 5 on by 90 degrees
@@ -55,7 +56,7 @@ def compare_sizes(images: Sequence[Mapping[str, Any]], folder: Path) -> list[str
         except Exception:  # damaged ones end training with their names
             continue
         loaded = size[::-1] if orientation in (5, 6, 7, 8) else size
-        name, told = image['file_name'], (image['width'], image['height'])
+        name, told = label(image['file_name']), (image['width'], image['height'])
         if loaded != told:
             turned_by = f', turned by its EXIF orientation {orientation},' if loaded != size else ''
             other.append(
@@ -76,8 +77,3 @@ def compare_sizes(images: Sequence[Mapping[str, Any]], folder: Path) -> list[str
             f'{turned[0]}; boxes and masks must be those of the turned images'
         )
     return notes
-
-
-def few(names: Sequence[str], shown: int = 3) -> str:
-    """Name the first of some."""
-    return ', '.join(map(str, names[:shown])) + (', ...' if len(names) > shown else '')

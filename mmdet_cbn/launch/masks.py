@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .numbers import is_number, is_whole
+from .wording import shorten
 
 # A run length is written in letters of 5 bits each; 'P' to 'o' say that it goes on in the next one. At the
 # end of a text, or in one of wrong letters, they make pycocotools read beyond it.
@@ -49,16 +50,16 @@ def _wrong_polygons(mask: list[Any], far: float) -> str | None:
             return f'has a {type(polygon).__name__} in the place of a polygon'
         for value in polygon:
             if not is_number(value):
-                return f'has the coordinate {value!r}'
+                return f'has the coordinate {shorten(value)}'
             if abs(value) > far:
-                return f'has the coordinate {value!r}, far outside of its image'
+                return f'has the coordinate {shorten(value)}, far outside of its image'
     return None
 
 
 def _wrong_run_lengths(mask: Mapping[str, Any], size: list[int]) -> str | None:
     counts = mask.get('counts')
     if mask.get('size') != size:
-        return f'has size={mask.get("size")!r}, and its image {size} (height, width)'
+        return f'has size={shorten(mask.get("size"))}, and its image {size} (height, width)'
     if isinstance(counts, str):
         if not re.fullmatch(f'({_RUN_LENGTH})+', counts):
             return 'has a text in counts that is no run lengths'
