@@ -46,6 +46,8 @@ def apply_options(cfg: Config, args: Namespace) -> None:
     cfg.load_from = args.checkpoint
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         raise LaunchError(f'--out {args.out}: the name has to end in .pkl or .pickle')
+    if args.out and Path(args.out).is_dir():
+        raise LaunchError(f'--out {args.out} is a folder; give the name of a file')
     if args.show_dir:
         if not (cfg.get('default_hooks') or {}).get('visualization'):
             raise LaunchError('--show-dir needs default_hooks.visualization in the config')

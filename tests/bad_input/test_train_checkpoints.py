@@ -2,11 +2,19 @@
 
 from pathlib import Path
 
-import pytest
 import torch
 
 from tests.helpers.payload import save_payload
-from tests.helpers.wrong_input import TRAIN, Case, half_fitting, options, resnet_weights, saved_and_cut, write
+from tests.helpers.wrong_input import (
+    TRAIN,
+    Case,
+    each_of,
+    half_fitting,
+    options,
+    resnet_weights,
+    saved_and_cut,
+    write,
+)
 
 LOAD = options('load_from=some.pth')
 CODE = ('some.pth', 'pathlib.Path', '--trust-checkpoint')
@@ -131,6 +139,6 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
+@each_of(CASES)
 def test_ends_with_one_message(case, check):
     check(TRAIN, case)

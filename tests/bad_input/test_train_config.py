@@ -1,9 +1,7 @@
 """Training with configs and options that are wrong."""
 
-import pytest
-
 from tests.helpers.forked import ROOT
-from tests.helpers.wrong_input import CBN, TRAIN, Case, norm, options, write
+from tests.helpers.wrong_input import CBN, TRAIN, Case, each_of, norm, options, write
 
 CASES = [
     Case('no-such-config', ('no config nowhere.py', 'configs/'), arguments=('nowhere.py',)),
@@ -139,6 +137,6 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
+@each_of(CASES)
 def test_ends_with_one_message(case, check):
     check(TRAIN, case)

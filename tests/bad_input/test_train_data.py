@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.machine import become_nobody
-from tests.helpers.wrong_input import TRAIN, Case, cut, remove, write
+from tests.helpers.wrong_input import TRAIN, Case, cut, each_of, remove, write
 
 pytestmark = pytest.mark.slow
 
@@ -344,6 +344,6 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
+@each_of(CASES)
 def test_ends_with_one_message(case, check):
     check(TRAIN, case)

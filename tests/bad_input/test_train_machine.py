@@ -3,7 +3,7 @@
 import pytest
 
 from tests.helpers.machine import fake_two_gpus, limit_files, take_port
-from tests.helpers.wrong_input import TRAIN, Case
+from tests.helpers.wrong_input import TRAIN, Case, each_of
 
 pytestmark = pytest.mark.slow
 
@@ -69,6 +69,6 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
+@each_of(CASES)
 def test_ends_with_one_message(case, check):
     check(TRAIN, case)

@@ -58,6 +58,25 @@ def test_run_lengths_as_numbers(bitmap):
         assert what_is_wrong({**mask, 'counts': other}, image(*bitmap.shape))
 
 
+@given(
+    st.lists(
+        st.one_of(
+            st.floats(),
+            st.floats(-50, 50),
+            st.integers(-100, 100),
+            st.integers(),
+            st.just('1'),
+            st.booleans(),
+        )
+    )
+)
+def test_coordinates_are_finite_numbers_not_far_from_the_image(values):
+    right = all(
+        type(value) is not bool and isinstance(value, int | float) and -90 <= value <= 90 for value in values
+    )
+    assert (what_is_wrong([[1, 2, 3, 4, 5, 6], values], image(5, 9)) is None) is right
+
+
 @pytest.mark.parametrize(
     ('polygons', 'area', 'evaluated'),
     [
