@@ -59,6 +59,11 @@ def explain(error: Exception) -> str | None:
         found = re.search(pattern, text)
         if found:
             return explanation.format(*found.groups())
+    if isinstance(error, AssertionError | ValueError) and _passed_through(error, '_load_masks'):
+        return (
+            'a mask has another size than its image as it is loaded: width and height in the annotation file '
+            'must be those of the image; --check opens some of them and tells which'
+        )
     if place and 'need at least one array to concatenate' in text:  # BaseDataset of MMEngine
         return f'{place} has no image left; check its annotations, indices and filter_cfg (min_size)'
     if place:
@@ -72,6 +77,12 @@ def describe(error: Exception) -> str:
     """Say what an error is, what it says and which line raised it, for those whose own code is at fault."""
     frame = extract_tb(error.__traceback__)[-1]
     return f'{type(error).__name__}: {last_line(error)} ({frame.filename}:{frame.lineno})'
+
+
+def _passed_through(error: Exception, function: str) -> bool:
+    """Tell whether a function is in the traceback, also in that of a data loader worker, which is text."""
+    names = {frame.name for frame in extract_tb(error.__traceback__)}
+    return function in names or f', in {function}\n' in str(error)
 
 
 def last_line(error: Exception) -> str:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.helpers.wrong_input import TRAIN, Case
+from tests.helpers.wrong_input import TRAIN, Case, narrow
 
 pytestmark = pytest.mark.slow
 
@@ -17,10 +17,6 @@ TRAINING = 'shapes/annotations/instances_train2017.json'
 IMAGE = 'shapes/train2017/000000000001.jpg'
 CHECK = ('config.py', '--check')
 RUN = 'run/20250101_000000/vis_data'
-
-
-def narrower_image(folder: Path) -> None:
-    Image.open(folder / IMAGE).resize((48, 64)).save(folder / IMAGE)
 
 
 def turned_image(folder: Path) -> None:
@@ -75,7 +71,7 @@ TRAINED = [
         'image-of-another-size',
         ('warning:', '1 of 4 images that were opened', '000000000001.jpg has 48 x 64 and not 64 x 64 pixels'),
         CHECK,
-        spoil=narrower_image,
+        spoil=narrow(IMAGE),
     ),
     Case(
         'image-turned-by-exif',

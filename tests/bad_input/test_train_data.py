@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.machine import become_nobody
-from tests.helpers.wrong_input import TRAIN, Case, cut, each_of, remove, write
+from tests.helpers.wrong_input import TRAIN, Case, cut, each_of, narrow, remove, write
 
 pytestmark = pytest.mark.slow
 
@@ -273,6 +273,19 @@ CASES = [
         prepare=become_nobody,
     ),
     Case('image-is-a-folder', ('000000000001.jpg', 'is a folder'), spoil=folder_for_image),
+    *(
+        Case(
+            f'mask-of-another-size-than-its-image-{workers}',
+            ('a mask has another size than its image', 'width and height', '--check'),
+            config=f'train_dataloader = dict(num_workers={workers})\n',
+            spoil=lambda folder: (
+                first('annotations', segmentation={'size': [64, 64], 'counts': [100, 50, 3946]})(folder),
+                narrow(IMAGE)(folder),
+            ),
+            runs=True,
+        )
+        for workers in (0, 1)
+    ),
     Case(
         'no-batch-of-a-small-set',
         ('train_dataloader has no batch', '4 images', 'batch_size=8', 'drop_last'),

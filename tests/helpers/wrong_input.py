@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 TRAIN = 'tools/train.py'
 CBN = "custom_hooks = [dict(type='CrossIterationHook')]\n"
@@ -67,6 +68,16 @@ def cut(name: str, share: float) -> Callable[[Path], None]:
     def spoil(folder: Path) -> None:
         path = folder / name
         os.truncate(path, int(path.stat().st_size * share))
+
+    return spoil
+
+
+def narrow(name: str) -> Callable[[Path], None]:
+    """Make an image narrower than its annotation file says."""
+
+    def spoil(folder: Path) -> None:
+        image = Image.open(folder / name)
+        image.resize((image.width - 16, image.height)).save(folder / name)
 
     return spoil
 
