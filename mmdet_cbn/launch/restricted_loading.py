@@ -1,5 +1,6 @@
 """Having MMEngine load checkpoints without executing them, or else say which one it cannot load."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,19 +12,23 @@ from ..checkpoints.restricted import RefusedGlobalError, load_restricted
 _load_checkpoint = CheckpointLoader.load_checkpoint
 
 
-def restrict_loading() -> None:
+def restrict_loading(trusted: bool = False) -> None:
     """Have MMEngine read every checkpoint by :func:`load_restricted` from here on.
 
     ``load_from``, ``resume``, pre-trained parts (``init_cfg``) and what has an address (``https://``,
     ``torchvision://``) all go through its ``CheckpointLoader``, which hands them to ``torch.load``: without
     restrictions (0.10.7), or with ``getattr`` admitted, and without restrictions where that fails (0.10.12).
+
+    Args:
+        trusted: Whether to leave ``torch.load`` as it is; a dead address is named in one error all the same.
     """
-    CheckpointLoader.load_checkpoint = _load
+    CheckpointLoader.load_checkpoint = partial(_load, trusted)
 
 
-def _load(filename: str, map_location: Any = None, logger: Any = 'current') -> Any:
+def _load(trusted: bool, filename: str, map_location: Any = None, logger: Any = 'current') -> Any:
     load = torch.load
-    torch.load = lambda file, map_location=None, **_: load_restricted(file, map_location)
+    if not trusted:
+        torch.load = lambda file, map_location=None, **_: load_restricted(file, map_location)
     try:
         return _load_checkpoint(filename, map_location, logger)
     except RefusedGlobalError as error:

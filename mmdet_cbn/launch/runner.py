@@ -24,8 +24,7 @@ def build_runner(cfg: Config, trust_checkpoint: bool = False) -> Runner:
     """
     start_processes(cfg)
     write_whole_files()
-    if not trust_checkpoint:
-        restrict_loading()
+    restrict_loading(trusted=trust_checkpoint)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 

@@ -16,7 +16,7 @@ from mmengine.runner import load_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
-from mmdet_cbn.checkpoints import UnsupportedValueError
+from mmdet_cbn.checkpoints import CheckpointError, UnsupportedValueError
 from mmdet_cbn.launch.checkpoints import check_checkpoints
 from mmdet_cbn.launch.restricted_loading import restrict_loading
 from tests.helpers.payload import EXECUTED, save_payload
@@ -70,6 +70,16 @@ def test_code_is_not_executed(way, far, folder, address):
     assert torch.load is load
 
 
+@pytest.mark.parametrize('trusted', [False, True])
+def test_a_dead_address_is_named(trusted, folder, address):
+    restrict_loading(trusted)
+    dead = address.replace('some', 'no')
+    with pytest.raises(
+        CheckpointError, match=f'cannot load {dead} .*404.*; check the address and the network'
+    ):
+        CheckpointLoader.load_checkpoint(dead)
+
+
 @pytest.mark.parametrize('far', [False, True], ids=['file', 'address'])
 def test_what_mmengine_saves_is_loaded(far, folder, address):
     saved = Part('').state_dict()
@@ -83,4 +93,8 @@ def test_who_trusts_a_checkpoint_takes_the_risk(folder):
     model = nn.Linear(1, 1)
     save_payload(folder, state_dict=model.state_dict())
     check_checkpoints(Config({'load_from': 'some.pth'}), model, training=False, trusted=True)
+    assert EXECUTED.exists()
+    EXECUTED.unlink()
+    restrict_loading(trusted=True)
+    load_checkpoint(model, 'some.pth', map_location='cpu')
     assert EXECUTED.exists()
