@@ -113,6 +113,8 @@ def check_annotations(
 def _read(path: str, annotated: bool) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_bytes().decode())  # as pycocotools does: UTF-8 alone
+    except OSError as error:  # of a damaged disk it has no name
+        raise LaunchError(f'it cannot be read ({error.strerror}); give another path or copy') from None
     except (ValueError, RecursionError) as error:
         raise LaunchError(
             f'this is not a whole JSON file in UTF-8, without a mark at its start ({error}); save it so, or '

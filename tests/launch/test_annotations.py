@@ -106,3 +106,8 @@ def test_boxes_need_no_masks(check, coco):
     for entry in coco['annotations']:
         del entry['segmentation']
     assert check(deepcopy(coco), masks=False) == ''
+
+
+def test_a_file_that_a_damaged_disk_does_not_give():
+    with pytest.raises(LaunchError, match=r'/proc/self/mem: it cannot be read \(Input/output error\)'):
+        check_annotations('/proc/self/mem', None, None, masks=False, annotated=True)
