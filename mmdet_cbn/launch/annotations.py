@@ -325,6 +325,6 @@ def _check_evaluation(
         _check_mask(entry, images)
         if not can_be_evaluated(entry['segmentation']):
             raise LaunchError(
-                f'the segmentation of annotation {label(entry["id"])} begins with a polygon of two points or '
-                f'fewer ({shorten(entry["segmentation"])}), which evaluation cannot read; correct it'
+                f'the segmentation of annotation {label(entry["id"])} begins with a polygon of two points '
+                f'or fewer ({shorten(entry["segmentation"])}), and evaluation fails; correct or delete it'
             )
