@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from mmdet_cbn.layers import (
@@ -301,3 +302,80 @@ def test_a_window_of_another_number_of_groups_is_not_used():
         block(torch.randn(2, 4 * groups, 7, 8)).sum().backward()
     assert norm.window.fill == 1
     assert norm.window.mean_derivative.size(0) == 2
+
+
+@pytest.mark.float16
+@pytest.mark.parametrize('averaging', ['window', 'exponential'])
+def test_large_half_activations_enter_window_and_running_statistics(averaging):
+    """The sum of y * x over these positions, divided by their root, overflows float16."""
+    norm = CrossIterationBatchNorm2d(6, averaging=averaging)
+    block = nn.Sequential(nn.Conv2d(4, 6, 1, bias=False), norm)
+    pair_conv_norm(block)
+    for _ in range(3):
+        x = 200 * (torch.randn(2, 1, 300, 300) + 0.3 * torch.randn(2, 4, 300, 300))
+        with torch.autocast('cpu', torch.float16):
+            assert block(x).isfinite().all()
+    assert norm.num_batches_tracked == 3
+    assert (norm.running_var > 2).all()
+    assert norm.window.fill > 1
+
+
+@every_layer
+def test_running_values_that_are_nan_leave_the_output_alone(make):
+    block = make_block(make)
+    block[1].running_var[1] = block[1].running_mean[2] = float('nan')
+    assert block(torch.randn(2, 4, 7, 8)).isfinite().all()
+
+
+def test_mabn_takes_a_mean_in_whenever_it_was_loaded():
+    """Also behind the first 1000 iterations: in eval mode a mean would be subtracted."""
+    block = make_block(LAYERS['MABN'])
+    state = block.state_dict() | {'1.iterations': torch.tensor(2000), '1.running_mean': torch.full((6,), 7.0)}
+    block.load_state_dict(state)
+    train(block, 1)
+    assert not block[1].running_mean.any()
+
+
+class WhatCudaAsksFor(TorchDispatchMode):
+    """Holds the calls of batch norm's backward pass to what CUDA's asserts and the CPU's does not.
+
+    There must be save_mean and save_invstd, empty ones will do, and a weight, whose type its gradient takes.
+    """
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.native_batch_norm_backward.default:
+            weight, save_mean, save_invstd = args[2], args[5], args[6]
+            assert save_mean is not None
+            assert save_invstd is not None
+            assert weight is not None
+        return func(*args, **(kwargs or {}))
+
+
+@every_layer
+def test_batch_norm_backward_is_called_as_cuda_takes_it(make):
+    block = make_block(make)
+    with WhatCudaAsksFor():
+        train(block, 3)
+
+
+@pytest.mark.parametrize('averaging', ['window', 'exponential'])
+def test_compensation_keeps_its_digits_where_cpus_take_bfloat16(averaging):
+    """Of CPUs with AMX or AVX512-BF16: weights that move in each step, by matmuls of precision 'medium'."""
+    errors, precision = [], torch.get_float32_matmul_precision()
+    for dtype in (torch.float64, torch.float32):
+        torch.manual_seed(0)
+        conv = nn.Conv2d(64, 64, 3, bias=False).to(dtype)
+        block = nn.Sequential(conv, CrossIterationBatchNorm2d(64, averaging=averaging, dtype=dtype))
+        pair_conv_norm(block)
+        steps = 1e-4 * torch.randn(6, *conv.weight.shape, dtype=torch.float64)
+        for x, step in zip(torch.randn(6, 2, 64, 12, 12, dtype=torch.float64) + 30, steps, strict=True):
+            with torch.no_grad():
+                conv.weight.add_(step.to(dtype))
+            y = conv(x.to(dtype))
+            torch.set_float32_matmul_precision('medium')
+            try:
+                out = block[1](y)
+            finally:
+                torch.set_float32_matmul_precision(precision)
+        errors.append(out.double())
+    torch.testing.assert_close(errors[1], errors[0], rtol=1e-3, atol=1e-3)
