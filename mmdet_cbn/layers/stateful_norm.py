@@ -71,10 +71,17 @@ class StatefulNorm:
 
     @property
     def iteration(self) -> int:
-        """Training iterations so far; reads the buffer once after a checkpoint was loaded."""
+        """Training iterations so far, those included that MABN does not count.
+
+        Reads the buffer once after a checkpoint was loaded.
+        """
         if self._iteration is None:
             self._iteration = int(self.iterations)
         return self._iteration
+
+    def restart(self) -> None:
+        """Forget the iterations so far: what the layer remembers and its first iterations start anew."""
+        self._forget()
 
     def _count(self, counts: Tensor | int = 1) -> None:
         self._iteration = self.iteration + 1
@@ -172,14 +179,19 @@ class StatefulNorm:
             )
 
     @torch.no_grad()
-    def _batch_moments(self, x: Tensor) -> tuple[Moments, Moments | None]:
-        """Measure ``x``, and find the running statistics after it where the same kernel moves them."""
-        running = None
-        if self.track_running_stats and self.momentum is not None and x.numel() > x.size(1):
-            running = self._finite_running_statistics()
-            if running.mean.dtype != statistics_dtype(x):
-                running = None
-        return batch_moments(x, running, self.momentum or 0.0), running
+    def _batch_moments(self, x: Tensor, running: Moments | None = None) -> tuple[Moments, Moments | None]:
+        """Measure ``x``, and find the running statistics after it where the same kernel moves them.
+
+        Args:
+            x: The input.
+            running: What :meth:`_finite_running_statistics` returned, to be moved in place.
+        """
+        if not self.track_running_stats or self.momentum is None or x.numel() == x.size(1):
+            return batch_moments(x), None
+        running = running or self._finite_running_statistics()
+        if running.mean.dtype != statistics_dtype(x):
+            return batch_moments(x), None
+        return batch_moments(x, running, self.momentum), running
 
     @torch.no_grad()
     def _move_running_statistics(
@@ -205,7 +217,7 @@ class StatefulNorm:
         """Return the weight of the latest batch, which is counted already; without a momentum that of all."""
         if self.momentum is not None:
             return self.momentum
-        return 1 / self.num_batches_tracked.to(dtype).clamp(min=1)
+        return 1 / self.num_batches_tracked.to(dtype)
 
     def _moved_running_statistics(self, batch: Moments, positions: int | Tensor) -> Moments:
         """Move the running statistics by hand, in the type of the batch's."""
