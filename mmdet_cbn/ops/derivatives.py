@@ -101,8 +101,16 @@ def variance_derivative(
 def _correlation(call: ConvCall, y: Tensor) -> Tensor:
     """Return the sum over positions of y_j * patch, shape (C_out, D): a weight-gradient."""
     x = call.x.to(y.dtype)  # under autocast the convolution converted its input itself
+    if y.dtype == statistics_dtype(y) and products_are_exact(y) and _is_large_and_pointwise(call):
+        return torch.bmm(y.flatten(2), x.flatten(2).transpose(1, 2)).sum(0)
     geometry = call.stride, call.padding, call.dilation, call.groups
     return conv_weight_gradient(y, x, call.weight.to(y.dtype), *geometry).flatten(1)
+
+
+def _is_large_and_pointwise(call: ConvCall) -> bool:
+    """Tell whether a product for each image takes CPUs half the time of a convolution's weight-gradient."""
+    pointwise = call.kernel_size == call.stride == (1, 1) and call.padding == (0, 0) and call.groups == 1
+    return pointwise and call.x[0, 0].numel() >= 256
 
 
 def _covariance(call: ConvCall, y: Tensor, moments: Moments) -> Tensor:

@@ -57,6 +57,16 @@ def test_non_finite_statistics_do_not_enter(make, value):
 
 
 @every_layer
+def test_a_variance_that_overflows_does_not_enter(make):
+    """Values that are finite, and so is their mean."""
+    block = make_block(make)
+    train(block, 3)
+    before = memory(block[1])
+    block(1e25 * torch.randn(2, 4, 7, 8))
+    assert_same(before, memory(block[1]), but=('iterations',))
+
+
+@every_layer
 @pytest.mark.parametrize('value', [float('inf'), float('nan')])
 def test_running_values_that_are_not_finite_begin_anew(make, value):
     """As in a new layer; the other channels go on."""
@@ -121,6 +131,7 @@ def test_training_forward_without_grad_uses_the_window_and_does_not_add(name):
     assert torch.equal(first, with_grad)
     batch_only = nn.BatchNorm2d(6)(block[0](x))
     assert (first - batch_only).abs().max() > 1e-3
+    assert not torch.equal(before['running_mean'], block[1].running_mean)
     assert not torch.equal(before['window.flat'], memory(block[1])['window.flat'])
 
 
