@@ -239,10 +239,3 @@ def test_eval_mode_is_an_affine_map():
 def test_running_value_is_required(change):
     with pytest.raises(ValueError, match='running statistics'):
         MovingAverageBatchNorm2d(3, **change)
-
-
-def test_reestimation_of_running_statistics_is_refused():
-    """``torch.optim.swa_utils.update_bn`` would leave the layer with statistics of nothing."""
-    model = nn.Sequential(MovingAverageBatchNorm2d(3))
-    with pytest.raises(ValueError, match='momentum=None'):
-        torch.optim.swa_utils.update_bn([torch.randn(2, 3, 4, 4)], model)
