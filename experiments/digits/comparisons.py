@@ -24,6 +24,7 @@ class Scale:
         worker_batch_sizes: The same for several workers.
         window_sizes: k of the sweep.
         burn_ins: Epochs of the sweep.
+        held_out: Samples of an evaluation.
     """
 
     seeds: int
@@ -32,10 +33,11 @@ class Scale:
     worker_batch_sizes: tuple[int, ...]
     window_sizes: tuple[int, ...]
     burn_ins: tuple[int, ...]
+    held_out: int = 1000
 
 
 FULL = Scale(5, 600, (1, 2, 4, 8, 32), (1, 2, 4), tuple(range(1, 9)), (0, 1, 3, 6, 9))
-QUICK = Scale(2, 300, (2, 32), (2,), (1, 8), (0, 3))
+QUICK = Scale(2, 300, (2, 32), (2,), (1, 8), (0, 3), held_out=200)
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def make_comparisons(scale: Scale, methods: Collection[str] = tuple(COMPETITORS)
         if COMPETITORS[method].has_window and window_size == 1:
             method = REFERENCE  # a window of one iteration is BN, and the same trials
         window = (window_size, burn_in) if COMPETITORS[method].has_window else (1, 0)
-        return Trial(method, batch_size, 0, images, *window, workers)
+        return Trial(method, batch_size, 0, images, *window, workers, held_out=scale.held_out)
 
     comparisons = (
         Comparison(

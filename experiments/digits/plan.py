@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cache
 
-from . import trials
 from .comparisons import Comparison
 from .evaluation import evaluate
 from .rates import RATES, Read, trials_of
@@ -98,7 +97,7 @@ def _measured(trial: Trial) -> tuple[float, float]:
         for samples in batches:
             training.step(samples, lr=RATES[0])
         step = (time.perf_counter() - start) / STEPS
-    held_out = held_out_samples(trial.split, trials.HELD_OUT)
+    held_out = held_out_samples(trial.split, trial.held_out)
     start = time.perf_counter()
     evaluate(training.network, held_out)
     return step, time.perf_counter() - start

@@ -28,8 +28,6 @@ MOMENTUM = 0.9
 WEIGHT_DECAY = 1e-4
 WARM_UP_EPOCHS = 0.5
 STEPS = (8, 11)
-HELD_OUT = 1000  # samples of the evaluation after each epoch
-POPULATION = 2000  # training samples that population statistics are of
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,8 @@ class Trial:
         burn_in: Epochs before the window is used; 0 for methods without.
         workers: How many share an iteration, each with norm layers of its own.
         rate: Learning rate for each image of an iteration.
-        split: What it is evaluated on, 'validation' or 'test'.
+        split: What it is evaluated on after each epoch, 'validation' or 'test'.
+        held_out: Samples of that; population statistics are of twice as many of the training digits.
     """
 
     method: str
@@ -57,6 +56,7 @@ class Trial:
     workers: int = 1
     rate: float = LEARNING_RATE
     split: str = 'test'
+    held_out: int = 1000
 
     @property
     def name(self) -> str:
@@ -91,8 +91,6 @@ class Trial:
             'weight_decay': WEIGHT_DECAY,
             'warm_up_epochs': WARM_UP_EPOCHS,
             'steps': list(STEPS),
-            'held_out': HELD_OUT,
-            'population': POPULATION,
             'norm': repr(_make_norm(self)(16)),
             'conv': COMPETITORS[self.method].conv.__name__,
         }
@@ -158,7 +156,7 @@ def run_trial(trial: Trial, device: str = 'cpu') -> dict[str, Any]:
     start = time.perf_counter()
     training = Training(trial, device)
     network = training.network
-    held_out = _to(device, held_out_samples(trial.split, HELD_OUT))
+    held_out = _to(device, held_out_samples(trial.split, trial.held_out))
     result: dict[str, Any] = {'torch': torch.__version__, 'diverged': None}
     curves = {name: [] for name in ('training_loss', 'held_out_loss', 'accuracy')}
     last = {'slow_accuracy': [], 'population_accuracy': []}
@@ -172,8 +170,9 @@ def run_trial(trial: Trial, device: str = 'cpu') -> dict[str, Any]:
     else:
         training.slow_statistics.put_in_place()
         last['slow_accuracy'].append(evaluate(network, held_out)[1])
-        # Of an epoch that the run did not have: more samples of the same digits.
-        use_population_statistics(network, training_samples(trial.seed, EPOCHS, POPULATION).images.to(device))
+        # Of an epoch that the run did not have.
+        population = training_samples(trial.seed, EPOCHS, 2 * trial.held_out)
+        use_population_statistics(network, population.images.to(device))
         last['population_accuracy'].append(evaluate(network, held_out)[1])
     return result | curves | last | {'seconds': round(time.perf_counter() - start, 1)}
 

@@ -28,7 +28,7 @@ def command(out, *arguments):
 @pytest.mark.parametrize('stop', ['kill', 'terminate'])
 def test_a_stopped_study_goes_on(tmp_path, stop):
     """Killed between trials, it leaves whole results and no process; they are not run again."""
-    tiny = ('--quick', '--images', '4', '--seeds', '1', '--workers', '2', '--methods', 'bn', 'mabn')
+    tiny = ('--quick', '--images', '4', '--seeds', '1', '--workers', '2', '--methods', 'mabn')
     folder = tmp_path / 'trials'
     study = subprocess.Popen(**command(tmp_path, *tiny), stderr=subprocess.DEVNULL)
     wait_until(lambda: len(list(folder.glob('*.json'))) >= 2 or study.poll() is not None)
@@ -39,7 +39,7 @@ def test_a_stopped_study_goes_on(tmp_path, stop):
     wait_until(lambda: not any(map(alive, workers)), 30)
 
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert 2 <= len(before) < 4 * TRIALS
+    assert 2 <= len(before) < 2 * TRIALS
     for path in before:
         assert path.suffix == '.json'
         assert len(json.loads(path.read_text())['accuracy']) == 12
@@ -53,16 +53,12 @@ def test_a_stopped_study_goes_on(tmp_path, stop):
 
     with (tmp_path / 'trials.csv').open() as stream:
         rows = list(csv.DictReader(stream))
-    settings = {(row['method'], row['batch_size'], row['images'], row['workers']) for row in rows}
-    assert settings == {
-        (method, *sizes)
-        for method in ('bn', 'mabn')
-        for sizes in (('2', '4', '1'), ('32', '4', '1'), ('2', '8', '8'), ('32', '64', '1'))
-    }
-    assert len(rows) == len(list(folder.iterdir())) >= 8 * TRIALS
+    assert {row['method'] for row in rows} == {'mabn'}
+    settings = [('2', '4', '1'), ('32', '4', '1'), ('2', '8', '8'), ('32', '64', '1')]
     compared = [row for row in rows if row['split'] == 'test']
-    assert len(compared) == 8
-    first = next(row for row in compared if (row['method'], row['batch_size']) == ('mabn', '2'))
+    assert [(row['batch_size'], row['images'], row['workers']) for row in compared] == settings
+    assert len(rows) == len(list(folder.iterdir())) >= 4 * TRIALS
+    first = compared[0]
     cell = f'{100 * float(first["accuracy"]):.1f}'
     assert re.search(rf'^MABN +\**{re.escape(cell)}', run.stdout, re.MULTILINE)
     assert re.search(rf'\| MABN +\| \**{re.escape(cell)}', (tmp_path / 'tables.md').read_text())

@@ -57,8 +57,9 @@ def test_the_size_of_the_full_study():
     assert count_expected(make_comparisons(FULL), 5, {}.get) == (4 + 5) * settings
 
 
-def test_estimates_come_from_steps(monkeypatch):
-    monkeypatch.setattr('experiments.digits.trials.HELD_OUT', 50)
-    short, long = (trial_seconds(Trial('bn', 2, 0, images)) for images in (20, 2000))
+def test_estimates_come_from_steps():
+    short, long = (trial_seconds(Trial('bn', 2, 0, images, held_out=50)) for images in (20, 2000))
     assert 0 < short < long
-    assert trial_seconds(Trial('bn', 2, 3, 2000, rate=0.01)) == pytest.approx(long)  # measured once
+    assert trial_seconds(Trial('bn', 2, 3, 2000, rate=0.01, held_out=50)) == pytest.approx(
+        long
+    )  # measured once

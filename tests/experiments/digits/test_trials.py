@@ -3,21 +3,21 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 from experiments.digits import trials
 from experiments.digits.norms import COMPETITORS
-from experiments.digits.trials import Trial, learning_rate, run_trial
+from experiments.digits.trials import learning_rate, run_trial
 
+Trial = partial(trials.Trial, held_out=50)
 TINY = Trial('cbn', batch_size=4, seed=0, images=10, window_size=3, burn_in=1)
 
 
 @pytest.fixture(autouse=True)
-def _short(monkeypatch):
-    monkeypatch.setattr(trials, 'HELD_OUT', 50)
-    monkeypatch.setattr(trials, 'POPULATION', 50)
+def _one_thread():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -80,9 +80,8 @@ def test_the_split_changes_what_is_evaluated_and_not_what_is_trained():
     assert not set(test['held_out_loss']) & set(validation['held_out_loss'])
 
 
-def test_three_ways_to_evaluate_one_training(monkeypatch):
-    monkeypatch.setattr(trials, 'HELD_OUT', 500)
-    trial = Trial('bn', batch_size=2, seed=0, images=100, rate=0.01)
+def test_three_ways_to_evaluate_one_training():
+    trial = Trial('bn', batch_size=2, seed=0, images=100, rate=0.01, held_out=500)
     result = run_trial(trial)
     accuracies = {result[name][-1] for name in ('accuracy', 'slow_accuracy', 'population_accuracy')}
     assert len(accuracies) == 3
