@@ -63,7 +63,7 @@ def plot_rates(outcome: Outcome, path: Path) -> None:
             axes.plot(chosen, place, 'o', markersize=11, fillstyle='none', **_colour(method))
         axes.set_xscale('log')
         axes.set(title=f'{axis} {value}', xlabel='learning rate an image')
-    figure.axes[0].set_ylabel('validation, one seed: ' + POPULATION.label)
+    figure.axes[0].set_ylabel('validation ' + POPULATION.label)
     _finish(figure, path)
 
 
@@ -128,6 +128,6 @@ def _finish(figure: Figure, path: Path) -> None:
     for axes in figure.axes:
         axes.grid(alpha=0.3)
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    columns = min(6, len(labels))
+    columns = min(int(figure.get_figwidth() / 2.7), len(labels))  # of the longest name
     figure.legend(handles, labels, loc='outside lower center', ncols=columns, handlelength=4)
     figure.savefig(path, dpi=120)

@@ -11,16 +11,17 @@ from .norms import COMPETITORS, REFERENCE
 from .outcomes import Outcome
 from .rates import Result
 
-POPULATION = Measure('population_accuracy', 'accuracy with population statistics (%)', 100.0, 1)
-SLOW = Measure('slow_accuracy', 'accuracy with running statistics, momentum by batch size (%)', 100.0, 1)
-ACCURACY = Measure('accuracy', "accuracy with running statistics, the layer's momentum (%)", 100.0, 1)
+POPULATION = Measure('population_accuracy', 'accuracy, population statistics (%)', 100.0, 1)
+SLOW = Measure('slow_accuracy', 'accuracy, running statistics by batch (%)', 100.0, 1)
+ACCURACY = Measure('accuracy', 'accuracy, running statistics (%)', 100.0, 1)
 TRAINING_LOSS = Measure('training_loss', 'training loss (nats)')
 MEASURES = (POPULATION, SLOW, ACCURACY, TRAINING_LOSS)
 MARKS = {1: ' ▲', -1: ' ▼'}
 LEGEND = (
     'Mean ± standard deviation over the seeds, each method at its own best learning rate. ▲ and ▼: above and '
     'below BN, bold: the best and what cannot be told from it. Both are said only where the 95% interval of '
-    'the mean difference, paired over seeds (Student t), leaves 0 out; it is not corrected for their number.'
+    'the mean difference, paired over seeds (Student t), leaves 0 out; it is not corrected for their number. '
+    "Running statistics have the layers' own momentum; those by batch one in proportion to the batch size."
 )
 
 
