@@ -77,6 +77,11 @@ class Trial:
         return math.ceil(self.images / self.iteration_images)
 
     @property
+    def all_iterations(self) -> int:
+        """Iterations of the whole run."""
+        return EPOCHS * self.iterations
+
+    @property
     def replicas(self) -> int:
         """Networks with norm states of their own: SyncBN has one state for all workers."""
         return 1 if self.method == SYNC else self.workers

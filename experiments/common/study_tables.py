@@ -1,21 +1,16 @@
-"""Tables of the study."""
+"""Tables of a study: a row for each method, a column for each value of what changes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..common.differences import Difference, format_difference, paired_difference
-from ..common.seeds import Cell, Measure, format_cell, summarize
-from ..common.tables import csv_table, markdown_table
-from .norms import COMPETITORS, REFERENCE
-from .outcomes import Outcome
+from .comparisons import Outcome
+from .differences import Difference, format_difference, paired_difference
+from .methods import METHODS, REFERENCE
 from .rates import Result
+from .seeds import Cell, Measure, format_cell, summarize
+from .tables import csv_table, markdown_table
 
-POPULATION = Measure('population_accuracy', 'accuracy, population statistics (%)', 100.0, 1)
-SLOW = Measure('slow_accuracy', 'accuracy, running statistics by batch (%)', 100.0, 1)
-ACCURACY = Measure('accuracy', 'accuracy, running statistics (%)', 100.0, 1)
-TRAINING_LOSS = Measure('training_loss', 'training loss (nats)')
-MEASURES = (POPULATION, SLOW, ACCURACY, TRAINING_LOSS)
 MARKS = {1: ' ▲', -1: ' ▼'}
 LEGEND = (
     'Mean ± standard deviation over the seeds, each method at its own best learning rate. ▲ and ▼: above and '
@@ -52,7 +47,7 @@ def difference_table(outcome: Outcome, measure: Measure) -> list[list[str]]:
 
 
 def rate_table(outcome: Outcome) -> list[list[str]]:
-    """Return the learning rates, for each image of an iteration, in rows of text."""
+    """Return the learning rates in rows of text."""
     columns = [
         {method: f'{row[value][0]["settings"]["rate"]:g}' for method, row in outcome.compared.items()}
         for value in outcome.values
@@ -61,9 +56,7 @@ def rate_table(outcome: Outcome) -> list[list[str]]:
 
 
 def _rows(outcome: Outcome, columns: Sequence[dict[str, str]]) -> list[list[str]]:
-    body = [
-        [COMPETITORS[method].label, *(column[method] for column in columns)] for method in outcome.compared
-    ]
+    body = [[METHODS[method].label, *(column[method] for column in columns)] for method in outcome.compared]
     return [[outcome.comparison.axis, *map(str, outcome.values)], *body]
 
 
@@ -71,7 +64,7 @@ def _marked_column(outcome: Outcome, value: int, measure: Measure) -> dict[str, 
     results = {method: row[value] for method, row in outcome.compared.items()}
     of_methods = {method: summarize(seeds, measure) for method, seeds in results.items()}
     whole = {method: cell.mean for method, cell in of_methods.items() if not cell.diverged}
-    best = (min if measure is TRAINING_LOSS else max)(whole, key=whole.get, default=None)
+    best = (min if measure.less_is_better else max)(whole, key=whole.get, default=None)
     marked = {}
     for method, difference in _from_reference(outcome, value, measure).items():
         text = format_cell(of_methods[method], measure.digits)
@@ -93,23 +86,33 @@ def _from_reference(outcome: Outcome, value: int, measure: Measure) -> dict[str,
     }
 
 
-def to_markdown(outcomes: Iterable[Outcome]) -> str:
-    """Return the tables of all comparisons in Markdown."""
+def to_markdown(outcomes: Iterable[Outcome], measures: Sequence[Measure], rate: str) -> str:
+    """Return the tables of all comparisons in Markdown.
+
+    Args:
+        outcomes: What came out of them.
+        measures: A table for each.
+        rate: What the learning rates are, with their unit.
+    """
     parts = [LEGEND]
     for outcome in outcomes:
         parts.append(f'## {outcome.comparison.title}')
-        for measure in MEASURES:
+        for measure in measures:
             title = f'{measure.label[0].upper()}{measure.label[1:]}'
             parts += [f'{title}:', markdown_table(table(outcome, measure))]
             parts += [f'{title}, beside BN:', markdown_table(difference_table(outcome, measure))]
-        parts += ['Learning rate, an image of the iteration:', markdown_table(rate_table(outcome))]
+        parts += [f'{rate}:', markdown_table(rate_table(outcome))]
     return '\n\n'.join(parts) + '\n'
 
 
-def to_csv(results: Sequence[Result]) -> str:
-    """Return one line a trial: its settings, what it reached last, and how long it took."""
+def to_csv(results: Sequence[Result], last: Sequence[str]) -> str:
+    """Return one line a trial: its settings, what it reached last, and how long it took.
+
+    Args:
+        results: One a trial.
+        last: Curves, of which the last value is given.
+    """
     settings = results[0]['settings']
-    last = ('training_loss', 'held_out_loss', 'accuracy', 'slow_accuracy', 'population_accuracy')
     other = ('diverged', 'seconds', 'torch')
     rows = [
         [

@@ -6,21 +6,12 @@ import re
 
 import pytest
 
+from experiments.common.comparisons import Comparison, Outcome, read_outcome
 from experiments.common.seeds import Cell, format_cell, summarize
+from experiments.common.study_plots import plot_comparison, plot_curves, plot_rates
+from experiments.common.study_tables import difference_table, rate_table, table, to_csv, to_markdown
 from experiments.common.tables import text_table
-from experiments.digits.comparisons import Comparison
-from experiments.digits.outcomes import Outcome, read_outcome
-from experiments.digits.plots import plot_comparison, plot_curves, plot_rates
-from experiments.digits.rates import trials_of
-from experiments.digits.tables import (
-    ACCURACY,
-    TRAINING_LOSS,
-    difference_table,
-    rate_table,
-    table,
-    to_csv,
-    to_markdown,
-)
+from experiments.digits.measures import ACCURACY, CURVES, MEASURES, POPULATION, RATE, SEARCH, TRAINING_LOSS
 from experiments.digits.trials import Trial
 
 
@@ -53,6 +44,7 @@ COMPARISON = Comparison(
     'Batch sizes',
     'batch size (images)',
     {method: {2: Trial(method, 2, 0, 9)} for method in METHODS},
+    SEARCH,
     log_axis=True,
 )
 RATES = [result(0, population=0.3, rate=0.001), result(0, population=0.5), result(0, diverged=2, rate=0.01)]
@@ -130,7 +122,7 @@ def test_differences_and_rates():
 
 
 def test_markdown():
-    text = to_markdown([OUTCOME])
+    text = to_markdown([OUTCOME], MEASURES, RATE)
     heading, line, bn, gn = (
         r'\| batch size \(images\) \| 2 +\|',
         r'\|-+\|-+\|',
@@ -143,11 +135,11 @@ def test_markdown():
 
 def test_only_whole_columns_are_reported():
     settings = {method: {size: Trial(method, size, 0, 9) for size in (2, 4)} for method in ('bn', 'gn')}
-    comparison = Comparison('batch_size', 'Batch sizes', 'batch size (images)', settings)
+    comparison = Comparison('batch_size', 'Batch sizes', 'batch size (images)', settings, SEARCH)
     results = {}
 
     def run(setting, split):
-        for trial in trials_of(setting, 2, results.get):
+        for trial in SEARCH.trials_of(setting, 2, results.get):
             if trial.split == split:
                 population = 0.5 if trial.rate == 0.003 else 0.4
                 results[trial] = result(0.4, population=population, rate=trial.rate)
@@ -166,7 +158,7 @@ def test_only_whole_columns_are_reported():
 
 
 def test_one_line_a_trial():
-    rows = list(csv.DictReader(io.StringIO(to_csv([*BN, *GN]))))
+    rows = list(csv.DictReader(io.StringIO(to_csv([*BN, *GN], CURVES))))
     assert len(rows) == 6
     assert (rows[1]['accuracy'], rows[1]['training_loss'], rows[1]['diverged']) == ('0.82', '0.5', '')
     assert (rows[1]['population_accuracy'], rows[4]['population_accuracy']) == ('0.9', '')
@@ -174,10 +166,15 @@ def test_one_line_a_trial():
 
 
 @pytest.mark.parametrize(
-    'plot', [plot_comparison, plot_rates, lambda outcome, path: plot_curves(outcome, 2, path)]
+    'plot',
+    [
+        lambda path: plot_comparison(OUTCOME, MEASURES, path),
+        lambda path: plot_rates(OUTCOME, POPULATION, RATE, path),
+        lambda path: plot_curves(OUTCOME, 2, (ACCURACY, TRAINING_LOSS), path),
+    ],
 )
 def test_pictures(tmp_path, plot):
     path = tmp_path / 'a.png'
-    plot(OUTCOME, path)
+    plot(path)
     assert path.read_bytes().startswith(b'\x89PNG')
     assert path.stat().st_size > 10_000

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from experiments.common.plan import count_expected, known_trials, plan
 from experiments.digits.comparisons import FULL, QUICK, make_comparisons
-from experiments.digits.plan import count_expected, known_trials, plan, trial_seconds
+from experiments.digits.speed import trial_seconds
 from experiments.digits.trials import LEARNING_RATE, Trial
 
 COMPARISONS = make_comparisons(QUICK, ('bn', 'gn', 'cbn'))

@@ -1,4 +1,4 @@
-"""Pictures of the study, readable without colours too."""
+"""Pictures of a study, readable without colours too."""
 
 from __future__ import annotations
 
@@ -9,30 +9,28 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..common.seeds import Cell, summarize
-from .norms import COMPETITORS
-from .outcomes import Outcome
-from .rates import score
-from .tables import ACCURACY, MEASURES, POPULATION, TRAINING_LOSS, cells
-from .trials import EPOCHS
+from .comparisons import Outcome
+from .methods import METHODS
+from .seeds import Cell, Measure, summarize
+from .study_tables import cells
 
 _COLOURS = (*(f'C{number}' for number in range(10)), 'black')
 _MARKERS = 'osv^DPX*<>h'
 _LINES = ('-', '--', ':', '-.', (0, (6, 1)), (0, (4, 1, 1, 1, 1, 1)), (0, (1, 1)))
 
 
-def plot_comparison(outcome: Outcome, path: Path) -> None:
-    """Draw accuracies and training loss at the end over what changes, with the spread of the seeds."""
+def plot_comparison(outcome: Outcome, measures: Sequence[Measure], path: Path) -> None:
+    """Draw four measures at the end over what changes, with the spread of the seeds."""
     comparison = outcome.comparison
     diverged = (
-        f'{COMPETITORS[method].label} at {value} ({cell.diverged} of {cell.seeds})'
-        for method, row in cells(outcome, POPULATION).items()
+        f'{METHODS[method].label} at {value} ({cell.diverged} of {cell.seeds})'
+        for method, row in cells(outcome, measures[0]).items()
         for value, cell in row.items()
         if cell.diverged
     )
-    figure = _figure(_title(f'{comparison.title}: after {EPOCHS} epochs', diverged), rows=2)
+    figure = _figure(_title(comparison.title, diverged), rows=2)
     panels = figure.subplots(2, 2).flat
-    for axes, measure in zip(panels, MEASURES, strict=True):
+    for axes, measure in zip(panels, measures, strict=True):
         rows = cells(outcome, measure)
         for number, (method, row) in enumerate(rows.items()):
             # Side by side, or the bars of one method would hide those of another.
@@ -48,38 +46,49 @@ def plot_comparison(outcome: Outcome, path: Path) -> None:
     _finish(figure, path)
 
 
-def plot_rates(outcome: Outcome, path: Path) -> None:
-    """Draw the accuracy that the learning rate was chosen by over the rates that were tried."""
+def plot_rates(outcome: Outcome, measure: Measure, rate: str, path: Path) -> None:
+    """Draw what the learning rate was chosen by over the rates that were tried.
+
+    Args:
+        outcome: With the trials that chose.
+        measure: What they were chosen by.
+        rate: What the rates are, with their unit.
+        path: Of the picture.
+    """
+    score = outcome.comparison.search.score
     values, axis = outcome.values, outcome.comparison.axis.partition(' (')[0]
     figure = _figure(f'{outcome.comparison.title}: choice of the learning rate', columns=len(values))
     panels = figure.subplots(1, len(values), sharey=True, squeeze=False).flat
     for axes, value in zip(panels, values, strict=True):
         for method, row in outcome.tuning.items():
             rates = [result['settings']['rate'] for result in row[value]]
-            places = [100 * score(result) if not result['diverged'] else math.nan for result in row[value]]
+            places = [
+                measure.factor * score(result) if not result['diverged'] else math.nan
+                for result in row[value]
+            ]
             axes.plot(rates, places, **_style(method))
             chosen = outcome.compared[method][value][0]['settings']['rate']
             place = places[rates.index(chosen)]
             axes.plot(chosen, place, 'o', markersize=11, fillstyle='none', **_colour(method))
         axes.set_xscale('log')
-        axes.set(title=f'{axis} {value}', xlabel='learning rate an image')
-    figure.axes[0].set_ylabel('validation ' + POPULATION.label)
+        axes.set(title=f'{axis} {value}', xlabel=rate)
+    figure.axes[0].set_ylabel(f'validation {measure.label}')
     _finish(figure, path)
 
 
-def plot_curves(outcome: Outcome, value: int, path: Path) -> None:
-    """Draw accuracy and training loss of all methods over the epochs, at one value of what changes."""
+def plot_curves(outcome: Outcome, value: int, measures: tuple[Measure, Measure], path: Path) -> None:
+    """Draw two measures of all methods over the epochs, at one value of what changes."""
     rows = {method: row[value] for method, row in outcome.compared.items()}
-    last = {method: summarize(results, ACCURACY) for method, results in rows.items()}
+    last = {method: summarize(results, measures[0]) for method, results in rows.items()}
     diverged = (
-        f'{COMPETITORS[method].label} ({cell.diverged} of {cell.seeds})'
+        f'{METHODS[method].label} ({cell.diverged} of {cell.seeds})'
         for method, cell in last.items()
         if cell.diverged
     )
     axis = outcome.comparison.axis.partition(' (')[0]
     figure = _figure(_title(f'Training curves, {axis} {value}', diverged))
-    epochs = range(1, EPOCHS + 1)
-    for axes, measure in zip(figure.subplots(1, 2), (ACCURACY, TRAINING_LOSS), strict=True):
+    epochs = range(1, 1 + max(len(r[measures[0].key]) for results in rows.values() for r in results))
+    for axes, measure in zip(figure.subplots(1, 2), measures, strict=True):
         for method, results in rows.items():
             _draw(axes, method, list(epochs), [summarize(results, measure, epoch - 1) for epoch in epochs])
         axes.set_xticks(epochs)
@@ -105,9 +114,9 @@ def _draw(axes: Axes, method: str, places: Sequence[float], row: Sequence[Cell])
 
 
 def _style(method: str) -> dict[str, object]:
-    number = list(COMPETITORS).index(method)
+    number = list(METHODS).index(method)
     return _colour(method) | {
-        'label': COMPETITORS[method].label,
+        'label': METHODS[method].label,
         'marker': _MARKERS[number % len(_MARKERS)],
         'linestyle': _LINES[number % len(_LINES)],
         'markersize': 5,
@@ -115,7 +124,7 @@ def _style(method: str) -> dict[str, object]:
 
 
 def _colour(method: str) -> dict[str, object]:
-    return {'color': _COLOURS[list(COMPETITORS).index(method) % len(_COLOURS)]}
+    return {'color': _COLOURS[list(METHODS).index(method) % len(_COLOURS)]}
 
 
 def _title(text: str, diverged: Iterable[str]) -> str:

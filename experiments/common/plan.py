@@ -1,19 +1,13 @@
-"""Which trials are left, in their order, and how long they will take."""
+"""Which trials of a study are left, in their order, and how long they will take."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import cache
 
 from .comparisons import Comparison
-from .evaluation import evaluate
-from .rates import RATES, Read, trials_of
-from .task import endless_batches, held_out_samples
-from .trials import EPOCHS, Training, Trial
+from .rates import RateSearch, Read, Trial
 
-STEPS = 10  # that are timed, after as many that fill windows and caches
 HEADING = ('comparison', 'at', 'new settings', 'trials left', 'iterations', 'hours', 'hours so far')
 
 
@@ -23,18 +17,18 @@ def known_trials(comparisons: Iterable[Comparison], seeds: int, read: Read) -> I
     for comparison in comparisons:
         for _, settings in comparison.columns():
             for setting in settings:
-                for trial in trials_of(setting, seeds, read):
+                for trial in comparison.search.trials_of(setting, seeds, read):
                     if trial not in named:
                         named.add(trial)
                         yield trial
 
 
-def expected_trials(setting: Trial, seeds: int, read: Read) -> list[Trial]:
+def expected_trials(setting: Trial, search: RateSearch, seeds: int, read: Read) -> list[Trial]:
     """Return the trials that a setting takes if no further rates are called for.
 
     Where the rate is not chosen yet, those at that rate stand at some other.
     """
-    known = trials_of(setting, seeds, read)
+    known = search.trials_of(setting, seeds, read)
     if not any(trial.split == 'test' for trial in known):
         known += [replace(setting, seed=seed) for seed in range(seeds)]
     return known
@@ -42,8 +36,13 @@ def expected_trials(setting: Trial, seeds: int, read: Read) -> list[Trial]:
 
 def count_expected(comparisons: Iterable[Comparison], seeds: int, read: Read) -> int:
     """Return how many trials the comparisons take if no further rates are called for."""
-    settings = {s for comparison in comparisons for _, column in comparison.columns() for s in column}
-    return sum(len(expected_trials(setting, seeds, read)) for setting in settings)
+    searches = {
+        setting: comparison.search
+        for comparison in comparisons
+        for _, column in comparison.columns()
+        for setting in column
+    }
+    return sum(len(expected_trials(setting, search, seeds, read)) for setting, search in searches.items())
 
 
 def plan(
@@ -56,7 +55,7 @@ def plan(
     """Return a table of what is left to run, a row for each column of the tables.
 
     Args:
-        comparisons: In their order.
+        comparisons: In their order. Trials have ``all_iterations``, those of a whole run.
         seeds: Trials of each kind.
         read: Returns the result of a trial, None where there is none yet.
         workers: Trials at a time.
@@ -70,34 +69,12 @@ def plan(
             left = [
                 trial
                 for setting in settings
-                for trial in expected_trials(setting, seeds, read)
+                for trial in expected_trials(setting, comparison.search, seeds, read)
                 if read(trial) is None
             ]
             hours = sum(map(seconds, left)) / 3600 / workers
             total += hours
-            iterations = sum(EPOCHS * trial.iterations for trial in left)
+            iterations = sum(trial.all_iterations for trial in left)
             row = (comparison.name, value, len(settings), len(left), iterations)
             rows.append([*map(str, row), f'{hours:.2f}', f'{total:.2f}'])
     return rows
-
-
-def trial_seconds(trial: Trial) -> float:
-    """Estimate how long a trial takes on one thread, from a few of its steps."""
-    step, evaluation = _measured(replace(trial, seed=0, images=1, burn_in=0, rate=RATES[0], split='test'))
-    return EPOCHS * (trial.iterations * step + evaluation)
-
-
-@cache
-def _measured(trial: Trial) -> tuple[float, float]:
-    """Return the seconds of a training step and of an evaluation."""
-    training = Training(trial)
-    batches = list(endless_batches(trial.iteration_images, STEPS))
-    for _ in range(2):
-        start = time.perf_counter()
-        for samples in batches:
-            training.step(samples, lr=RATES[0])
-        step = (time.perf_counter() - start) / STEPS
-    held_out = held_out_samples(trial.split, trial.held_out)
-    start = time.perf_counter()
-    evaluate(training.network, held_out)
-    return step, time.perf_counter() - start
