@@ -91,7 +91,7 @@ def test_norm_of_each_config(tmp_path, method, regime):
 
 def test_a_pretrained_backbone_is_frozen_and_keeps_bn(tmp_path):
     backbone = read_config(tmp_path, DetectionRun('mabn', 1, 2, 0.01, 'pretrained', 3)).model.backbone
-    assert (backbone.norm_cfg, backbone.get('conv_cfg')) == ({'type': 'BN'}, None)
+    assert (backbone.norm_cfg.type, backbone.get('conv_cfg')) == ('BN', None)
     assert (backbone.frozen_stages, backbone.norm_eval) == (4, True)
     weights = {'type': 'Pretrained', 'checkpoint': f'{tmp_path}/pretrained.pth', 'prefix': 'backbone.'}
     assert backbone.init_cfg == weights
@@ -127,7 +127,12 @@ def test_schedules(tmp_path):
         if regime == 'pretrained':
             assert schedule.milestones == [2000, 2750]
     stock = Config.fromfile(QUICKSTART / 'mask-rcnn_r18_fpn_4conv1fc_bn_shapes.py')
-    assert read_config(tmp_path, dataclasses.replace(RUN, method='bn')).model == stock.model
+    own = read_config(tmp_path, dataclasses.replace(RUN, method='bn'))
+    for model in (own.model, stock.model):
+        heads = model.roi_head.bbox_head, model.roi_head.mask_head
+        for part in (model.backbone, model.neck, *heads):
+            part.norm_cfg.requires_grad = True  # BN's default, which some bases spell out
+    assert own.model == stock.model
 
 
 def test_a_shorter_run_warms_up_less():
