@@ -42,7 +42,8 @@ class OtherStatisticsHook(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Begin to follow the running statistics."""
         if runner.epoch == 0:
-            self.slow = SlowStatistics(_network(runner), runner.train_dataloader.batch_size)
+            runner.model.train()  # which comes behind this hook
+            self.slow = SlowStatistics(_network(runner), runner.cfg.train_dataloader.batch_size)
 
     def after_train_iter(self, runner: Runner, *_: Any, **__: Any) -> None:
         """Follow an iteration."""
