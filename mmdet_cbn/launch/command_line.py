@@ -18,6 +18,9 @@ from .explanations import last_line
 # What MMDetection's programs and MMEngine read beside the arguments of the Runner.
 _OTHER_SETTINGS = {'auto_scale_lr', 'find_unused_parameters', 'model_wrapper_cfg', 'runner_type', 'compile'}
 
+# Libraries of which some configs take their models; the package needs neither.
+_SISTERS = {'mmpretrain': 'MMPretrain', 'mmseg': 'MMSegmentation'}
+
 
 class _Settings(DictAction):
     """MMEngine's ``--cfg-options``, whose errors argparse reports."""
@@ -98,6 +101,12 @@ def _read(path: str) -> Config:
             raise LaunchError(
                 f'{path} uses the environment variable {unset[1]}, which is set but empty: '
                 'set it to the folder of the data, or unset it to take the default'
+            ) from None
+        sister = re.match(r'(\w+) is not installed', text)
+        if sister and sister[1] in _SISTERS:
+            raise LaunchError(
+                f'{path} trains with {_SISTERS[sister[1]]} ({sister[1]}), which is not installed: run '
+                'pip install --requirement requirements/sisters.txt, or tools/setup_env.sh in a checkout'
             ) from None
         text = re.sub(r', the current sys\.path is: .* (?=You should)', '. ', text)  # pages of folders
         raise LaunchError(f'cannot read the config {path}: {type(error).__name__}: {text}') from error
