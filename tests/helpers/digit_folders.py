@@ -1,4 +1,4 @@
-"""A data set in the form of ImageNet, from scikit-learn's digits: train/ and val/, a folder for each class."""
+"""A data set in the form of ImageNet from scikit-learn's digits: train/ and val/, a folder for each class."""
 
 from pathlib import Path
 

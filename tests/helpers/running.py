@@ -1,0 +1,28 @@
+"""tools/train.py and tools/test.py in this process, which has imported and read everything already."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.runner import Runner
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(program: str, *arguments: object, options: list[str]) -> Runner:
+    """Run a program of tools/ with ``--cfg-options`` and return the runner that it used."""
+    runners = []
+    build = Runner.from_cfg
+
+    def from_cfg(cfg: object) -> Runner:
+        runners.append(build(cfg))
+        return runners[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Runner, 'from_cfg', from_cfg)  # to get hold of it
+        patch.chdir(ROOT)
+        patch.setattr(sys, 'argv', [program, *map(str, arguments), '--cfg-options', *options])
+        runpy.run_path(f'tools/{program}', run_name='__main__')
+    (runner,) = runners
+    return runner

@@ -1,0 +1,103 @@
+"""A row of ImageNet on scikit-learn's digits, in two processes: train, test, report; and without it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.digit_folders import options, write_digits
+from tests.helpers.hidden import hiding
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+NAME = 'resnet18_cbn_4xb4_in1k'
+CONFIG = f'configs/imagenet/{NAME}.py'
+
+
+@pytest.fixture(scope='module')
+def digits(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp('data') / 'digits'
+    write_digits(folder, train=48, val=10)
+    return folder
+
+
+def start(*command: object, digits: Path) -> tuple[int, str]:
+    result = subprocess.run(
+        [*map(str, command)],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            'PYTHON': sys.executable,
+            'PYTHONPATH': str(ROOT),
+            'CUDA_VISIBLE_DEVICES': '-1',
+            'IMAGENET_ROOT': str(digits),
+        },
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    return result.returncode, result.stdout + result.stderr
+
+
+def test_train_and_test_in_two_processes_and_report(digits: Path, tmp_path):
+    work, tested = tmp_path / NAME, tmp_path / 'tested'
+    burn_in = ['custom_hooks.0.burn_in_epochs=1', 'default_hooks.checkpoint.interval=2']
+    settings = [*options(), 'train_cfg.max_epochs=2', *burn_in]
+    arguments = ['--work-dir', work, '--cfg-options', *settings]
+    status, output = start('bash', 'tools/dist_train.sh', CONFIG, 2, *arguments, digits=digits)
+    assert status == 0, output[-3000:]
+    (file,) = work.glob('*/vis_data/scalars.json')
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    losses = [row['loss'] for row in rows if 'loss' in row]
+    assert len(losses) == 2 * 480 / (2 * 4)
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+    fills = [row['cbn_fill'] for row in rows if 'loss' in row]
+    assert (fills[50], fills[-1]) == (1, 4)
+
+    arguments = ['--work-dir', tested, '--cfg-options', *settings]
+    command = ['bash', 'tools/dist_test.sh', CONFIG, work / 'epoch_2.pth', 2]
+    status, output = start(*command, *arguments, digits=digits)
+    assert status == 0, output[-3000:]
+    (file,) = tested.glob('*/*.json')
+    metrics = json.loads(file.read_text())
+    assert 20 < metrics['accuracy/top1'] <= metrics['accuracy/top5'] <= 100  # 10 % by chance
+
+    status, output = start(sys.executable, '-W', 'ignore', 'tools/report.py', work, digits=digits)
+    assert status == 0, output
+    results = output.split('## Results')[1].splitlines()
+    lines = [[cell.strip() for cell in line.split('|')[1:-1]] for line in results if line.startswith('|')]
+    top1, top5 = metrics['accuracy/top1'], metrics['accuracy/top5']
+    assert lines[0] == ['run', '', 'top-1', 'top-5']
+    assert lines[2] == [NAME, 'ours', f'{top1:.1f}', f'{top5:.1f}']
+    assert lines[3] == ['', 'paper', '70.0', '-']
+    assert lines[4][1:] == ['difference', f'{top1 - 70:+.1f}', '-']
+
+
+@pytest.mark.parametrize(
+    ('config', 'library', 'name'),
+    [
+        (CONFIG, 'mmpretrain', 'MMPretrain'),
+        (
+            'configs/cityscapes/pspnet_r101_mabn_8xb2-40k_cityscapes-769x769.py',
+            'mmseg',
+            'MMSegmentation',
+        ),
+    ],
+)
+def test_absent_library_is_one_line(config: str, library: str, name: str, tmp_path):
+    code = f"""{hiding([library])}
+import runpy, sys
+sys.argv = ['tools/train.py', {config!r}, '--work-dir', {str(tmp_path / 'work')!r}]
+runpy.run_path('tools/train.py', run_name='__main__')
+"""
+    status, output = start(sys.executable, '-W', 'ignore', '-c', code, digits=tmp_path)
+    assert status == 1
+    (line,) = output.strip().splitlines()
+    assert line == (
+        f'train.py: {config} trains with {name} ({library}), which is not installed: run pip install '
+        '--requirement requirements/sisters.txt, or tools/setup_env.sh in a checkout'
+    )
