@@ -96,6 +96,7 @@ def _remedy(missing: Iterable[str], cfg: Mapping[str, Any]) -> str:
         return SHAPES_REMEDY.format(root=shapes[1])
     if re.search(r'/(leftImg8bit|gtFine)/', paths):
         return CITYSCAPES_REMEDY
-    if any(node.get('type') == 'ImageNet' for node in mappings(cfg)):
+    loaders = [cfg.get(f'{split}_dataloader') for split in ('train', 'val', 'test')]
+    if any(node.get('type') == 'ImageNet' for node in mappings(loaders)):
         return IMAGENET_REMEDY
     return COCO_REMEDY if re.search(r'(train|val|test)2017', paths) else OTHER_REMEDY

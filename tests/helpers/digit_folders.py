@@ -40,8 +40,8 @@ def options(depth: int = 18) -> list[str]:
         'data_preprocessor.num_classes=10',
         *(f'{split}_dataloader.{classes}' for split in ('train', 'val', 'test')),
         *(f'{split}_dataloader.num_workers=0' for split in ('train', 'val', 'test')),
-        'train_dataloader.dataset.pipeline.1.scale=64',
-        *(f'{split}_dataloader.dataset.pipeline.1.scale=72' for split in ('val', 'test')),
-        *(f'{split}_dataloader.dataset.pipeline.2.crop_size=64' for split in ('val', 'test')),
+        'train_dataloader.dataset.pipeline.1.scale=40',
+        *(f'{split}_dataloader.dataset.pipeline.1.scale=44' for split in ('val', 'test')),
+        *(f'{split}_dataloader.dataset.pipeline.2.crop_size=40' for split in ('val', 'test')),
         'default_hooks.logger.interval=1',
     ]

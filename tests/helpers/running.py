@@ -2,12 +2,14 @@
 
 import runpy
 import sys
+from itertools import count
 from pathlib import Path
 
 import pytest
 from mmengine.runner import Runner
 
 ROOT = Path(__file__).parents[2]
+_numbers = count()
 
 
 def run(program: str, *arguments: object, options: list[str]) -> Runner:
@@ -22,7 +24,9 @@ def run(program: str, *arguments: object, options: list[str]) -> Runner:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Runner, 'from_cfg', from_cfg)  # to get hold of it
         patch.chdir(ROOT)
-        patch.setattr(sys, 'argv', [program, *map(str, arguments), '--cfg-options', *options])
+        # MMSegmentation's visualizers share one name: the next run would write into the folder of the last.
+        name = f'visualizer.name=run{next(_numbers)}'
+        patch.setattr(sys, 'argv', [program, *map(str, arguments), '--cfg-options', *options, name])
         runpy.run_path(f'tools/{program}', run_name='__main__')
     (runner,) = runners
     return runner
