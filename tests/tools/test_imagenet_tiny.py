@@ -59,8 +59,8 @@ def test_train_and_test_in_two_processes_and_report(digits: Path, tmp_path):
     assert len(losses) == 3 * 320 / (2 * 4)
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
     fills = {row['iter']: row['cbn_fill'] for row in rows if 'cbn_fill' in row}
-    assert fills[120] == 4
-    assert max((fill for iteration, fill in fills.items() if iteration <= 80), default=1) == 1
+    assert fills[120] == 3  # the earlier iterations of a window of 4
+    assert min(fills) > 80  # the burn-in
 
     arguments = ['--work-dir', tested, '--cfg-options', *settings]
     command = ['bash', 'tools/dist_test.sh', CONFIG, work / 'epoch_3.pth', 2]
