@@ -10,23 +10,28 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from torch.nn.functional import cross_entropy
+from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
 from mmdet_cbn.analysis.statistics.recorder import StatisticsRecorder
 
 from .common.argument_types import positive_integer
 from .digits.network import build_network
-from .digits.norms import COMPETITORS, make_norm, paper_window_size
+from .digits.norms import COMPETITORS, SYNC, make_norm, paper_window_size
 from .digits.task import endless_batches, training_samples
 from .digits.trials import LEARNING_RATE, make_optimizer
 
 BURN_IN = 0.25  # of the run, for CBN's window
+# In one process SyncBN is BN.
+BATCH_NORMS = [
+    name for name in COMPETITORS if name != SYNC and issubclass(COMPETITORS[name].norm, _BatchNorm)
+]
 
 
 def parse_args() -> Namespace:
     """Read the command line."""
     parser = ArgumentParser('python -m experiments.record_statistics', description=__doc__.partition('\n')[0])
-    parser.add_argument('--method', required=True, choices=[name for name in COMPETITORS if name != 'gn'])
+    parser.add_argument('--method', required=True, choices=BATCH_NORMS)
     parser.add_argument(
         '--batch-size', type=positive_integer, default=2, metavar='N', help='images (default: 2)'
     )

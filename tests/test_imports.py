@@ -137,7 +137,10 @@ def imported_roots(folder: str) -> set[str]:
                 'mmdet_cbn.whole_file',
             },
         ),
-        ('../experiments/common', {'torch', 'mmdet_cbn.layers', 'mmdet_cbn.whole_file'}),
+        (
+            '../experiments/common',
+            {'experiments.common', 'torch', 'scipy', 'mmdet_cbn.layers', 'mmdet_cbn.whole_file'},
+        ),
         (
             '../experiments/digits',
             {

@@ -41,7 +41,8 @@ distribute() {
     choose_python
 
     # torchrun buries what a process says under its own report, so what can be known is checked before.
-    LOCAL_WORLD_SIZE=$processes "$PYTHON" "$program" "$@" --launcher pytorch --check
+    # Ranks that another launcher left in the environment are none of this process.
+    env -u RANK -u LOCAL_RANK LOCAL_WORLD_SIZE="$processes" "$PYTHON" "$program" "$@" --launcher pytorch --check
 
     if [[ $nodes == 1 && -z ${PORT:-} ]]; then # any free port: two runs on one machine do not collide
         port=$("$PYTHON" -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')

@@ -136,10 +136,16 @@ def load_weights(model: nn.Module, path: str) -> None:
     """Load a checkpoint, all of it."""
     from mmengine.runner import load_checkpoint
 
+    from mmdet_cbn.checkpoints import CheckpointError
+    from mmdet_cbn.launch.restricted_loading import restrict_loading
+
+    restrict_loading()
     try:
         load_checkpoint(model, path, map_location='cpu', strict=True)
     except FileNotFoundError:
         raise ModelError(f'there is no checkpoint {path}') from None
+    except CheckpointError as error:
+        raise ModelError(str(error)) from None
     except RuntimeError as error:
         raise ModelError(f'{path} does not fit the model: {error}') from None
 

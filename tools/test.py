@@ -24,7 +24,11 @@ def parse_arguments() -> Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     add_common_arguments(parser)
-    parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to this pickle file')
+    parser.add_argument(
+        '--out',
+        metavar='FILE.pkl',
+        help='write the predictions to this file, a pickle: whoever reads one executes what is in it',
+    )
     parser.add_argument('--show-dir', help='write images with predictions to this folder of the work folder')
     return parser.parse_args()
 
@@ -42,6 +46,8 @@ def apply_options(cfg: Config, args: Namespace) -> None:
     cfg.load_from = args.checkpoint
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         raise LaunchError(f'--out {args.out}: the name has to end in .pkl or .pickle')
+    if args.out and Path(args.out).is_dir():
+        raise LaunchError(f'--out {args.out} is a folder; give the name of a file')
     if args.show_dir:
         _show(cfg, args.show_dir)
 
@@ -70,14 +76,14 @@ def main() -> None:
     with one_message():
         cfg = load_config(args, SECTIONS)
         apply_options(cfg, args)
-        check_run(cfg, training=False)
+        check_run(cfg, training=False, trust_checkpoint=args.trust_checkpoint)
         if not args.check:
-            run(cfg, args.out)
+            run(cfg, args.out, args.trust_checkpoint)
 
 
-def run(cfg: Config, out: str | None) -> None:
+def run(cfg: Config, out: str | None, trust_checkpoint: bool) -> None:
     """Evaluate, and write the predictions if they are asked for."""
-    runner = build_runner(cfg)
+    runner = build_runner(cfg, trust_checkpoint)
     if out:
         if cfg.get('default_scope') == 'mmdet':
             from mmdet.evaluation import DumpDetResults as DumpResults  # whose masks are small

@@ -8,6 +8,7 @@ from mmdet_cbn.launch import (
     LaunchError,
     add_common_arguments,
     build_runner,
+    check_batches,
     check_run,
     leave_processes,
     load_config,
@@ -68,9 +69,11 @@ def main() -> None:
     with one_message():
         cfg = load_config(args, SECTIONS)
         apply_options(cfg, args)
-        check_run(cfg, training=True)
+        check_run(cfg, training=True, trust_checkpoint=args.trust_checkpoint)
         if not args.check:
-            build_runner(cfg).train()
+            runner = build_runner(cfg, args.trust_checkpoint)
+            check_batches(runner)
+            runner.train()
             leave_processes()
 
 

@@ -13,7 +13,7 @@ from .norms import REFERENCE
 NORMS = {
     REFERENCE: METHODS['bn'],
     'ring': METHODS['cbn'],
-    'exponential': replace(METHODS['cbn'], arguments={'averaging': 'exponential'}),
+    'exponential': METHODS['cbn-exponential'],
     'exponential, fraction 1/8': replace(
         METHODS['cbn'], arguments={'averaging': 'exponential', 'derivative_fraction': 1 / 8}
     ),

@@ -137,7 +137,9 @@ def benchmark_case(
         forwards = {name: _forward(block, x, setting) for name, block in blocks.items()}
         evaluation = interleave(forwards, rounds, f'{case}, eval mode', seconds)
         forwards = {
-            name: _forward(_folded(block), x, setting) for name, block in blocks.items() if name != 'GN'
+            name: _forward(_folded(block), x, setting)
+            for name, block in blocks.items()
+            if measured[name].norm is not nn.GroupNorm
         }
         folded = interleave(forwards, rounds, f'{case}, folded', seconds)
     return [

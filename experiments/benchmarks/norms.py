@@ -17,16 +17,14 @@ def _cbn(**arguments: Any) -> Method:
 
 MODEL_NORMS: Mapping[str, Method] = {
     **{method.label: method for method in METHODS.values()},
-    'GN': replace(METHODS['gn'], arguments={'num_groups': 32}),
+    **{METHODS[name].label: replace(METHODS[name], arguments={'num_groups': 32}) for name in ('gn', 'gn-ws')},
     'CBN, fraction 1/8': _cbn(derivative_fraction=1 / 8),
-    'CBN, exponential': _cbn(averaging='exponential'),
 }
 LAYER_NORMS: Mapping[str, Method] = {
     **MODEL_NORMS,
     'CBN, k=2': _cbn(window_size=2),
     'CBN, k=8': _cbn(window_size=8),
     'CBN, exponential, fraction 1/8': _cbn(averaging='exponential', derivative_fraction=1 / 8),
-    'CBN, exponential, window_gradient': _cbn(averaging='exponential', window_gradient=True),
 }
 
 

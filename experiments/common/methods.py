@@ -16,6 +16,8 @@ from mmdet_cbn.layers import (
     NaiveCrossIterationBatchNorm2d,
 )
 
+from .standardized_conv import StandardizedConv2d
+
 
 @dataclass(frozen=True)
 class Method:
@@ -43,15 +45,22 @@ class Method:
         return self.norm(**{size: channels}, **self.arguments, **arguments)
 
 
+def _cbn(label: str, **arguments: Any) -> Method:
+    return Method(label, CrossIterationBatchNorm2d, arguments, has_window=True)
+
+
 METHODS: Mapping[str, Method] = {
     'bn': Method('BN', nn.BatchNorm2d),
     'gn': Method('GN', nn.GroupNorm),
+    'gn-ws': Method('GN, WS', nn.GroupNorm, conv=StandardizedConv2d),
     'sync-bn': Method('SyncBN', nn.SyncBatchNorm),
     'brn': Method('BRN', BatchRenorm2d, has_warm_up=True),
     'naive-cbn': Method('Naive CBN', NaiveCrossIterationBatchNorm2d, has_window=True),
-    'cbn': Method('CBN', CrossIterationBatchNorm2d, has_window=True),
-    'cbn-window-gradient': Method(
-        'CBN, window_gradient', CrossIterationBatchNorm2d, {'window_gradient': True}, has_window=True
+    'cbn': _cbn('CBN'),
+    'cbn-window-gradient': _cbn('CBN, window_gradient', window_gradient=True),
+    'cbn-exponential': _cbn('CBN, exponential', averaging='exponential'),
+    'cbn-exponential-window-gradient': _cbn(
+        'CBN, exponential, window_gradient', averaging='exponential', window_gradient=True
     ),
     'mabn': Method('MABN', MovingAverageBatchNorm2d, conv=CenteredConv2d),
 }

@@ -18,7 +18,13 @@ WARM_UP = 1 / 3  # of the run, for CBN's burn-in and BRN's limits: the quickstar
 WARM_UP_IMAGES = 200  # of the learning rate: the quickstart's 50 iterations of 4 images
 CONFIG = 'configs/quickstart/mask-rcnn_r18_fpn_4conv1fc_{}_shapes.py'
 # Methods that the quickstart has no config for take another's.
-BORROWED = {'sync-bn': 'naive-cbn', 'cbn-window-gradient': 'cbn'}
+BORROWED = {
+    'sync-bn': 'naive-cbn',
+    'gn-ws': 'gn',
+    'cbn-window-gradient': 'cbn',
+    'cbn-exponential': 'cbn',
+    'cbn-exponential-window-gradient': 'cbn',
+}
 # torch's SyncBN runs on GPUs only; this is the same function, also on CPUs.
 SYNC_BN = {'window_size': 1, 'sync': True}
 
@@ -109,8 +115,10 @@ def changes(run: DetectionRun) -> dict[str, Any]:
         'default_hooks': {'checkpoint': None},
         'randomness': {'seed': run.seed},
     }
-    if norm:
-        head = {'norm_cfg': norm}
+    head = {'norm_cfg': norm} if norm else {}
+    if run.method == 'gn-ws':
+        head['conv_cfg'] = {'type': 'ConvWS'}
+    if head:
         changed['model'] = {
             'backbone': head,
             'neck': head,

@@ -1,7 +1,8 @@
 """Compare the normalization layers on a small task: accuracy over batch size, window size and burn-in.
 
 Needs no download and no GPU. Where it was stopped, the same command goes on: results of finished trials are
-in DIR/trials. At the end DIR holds tables.md, trials.csv and the pictures.
+in DIR/trials. The tables are filled column by column, those at the top first. At the end, and with --report
+at any time, DIR holds tables.md, trials.csv and the pictures, of the columns that are whole.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import signal
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,12 +20,16 @@ from tqdm import tqdm
 from mmdet_cbn.whole_file import whole_file
 
 from ..common.argument_types import positive_integer
-from ..common.results import StudyError, read_result
+from ..common.results import StudyError
 from ..common.tables import text_table
-from .comparisons import FULL, QUICK, SMALL_BATCH, Comparison, all_trials, make_comparisons
-from .plots import plot_comparison, plot_curves
-from .runner import missing_trials, run_trials
-from .tables import MEASURES, Results, table, to_csv, to_markdown
+from .comparisons import FULL, QUICK, SMALL_BATCH, Comparison, Scale, make_comparisons
+from .norms import COMPETITORS
+from .outcomes import read_outcome
+from .plan import count_expected, known_trials, plan, trial_seconds
+from .plots import plot_comparison, plot_curves, plot_rates
+from .runner import Results, run_trials
+from .tables import LEGEND, MEASURES, table, to_csv, to_markdown
+from .trials import Trial
 
 
 def parse_args() -> Namespace:
@@ -34,6 +39,14 @@ def parse_args() -> Namespace:
     )
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where results go')
     parser.add_argument('--quick', action='store_true', help='fewer and shorter trials: a look, no evidence')
+    parser.add_argument(
+        '--methods',
+        nargs='+',
+        choices=COMPETITORS,
+        default=list(COMPETITORS),
+        metavar='METHOD',
+        help=f'some of {", ".join(COMPETITORS)} (default: all)',
+    )
     parser.add_argument('--seeds', type=positive_integer, metavar='N', help='trials of each kind')
     parser.add_argument('--images', type=positive_integer, metavar='N', help='training samples an epoch')
     parser.add_argument(
@@ -43,49 +56,82 @@ def parse_args() -> Namespace:
         metavar='N',
         help='trials at a time, on one thread each (default: the number of cores, %(default)s)',
     )
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument('--dry-run', action='store_true', help='print what is left to run, and for how long')
+    only.add_argument('--report', action='store_true', help='write what has been run so far')
     return parser.parse_args()
 
 
-def scaled_comparisons(args: Namespace) -> tuple[Comparison, ...]:
-    """Return what is compared, as large as the command line says."""
+def chosen_scale(args: Namespace) -> Scale:
+    """Return how large a study the command line asks for."""
     given = {name: getattr(args, name) for name in ('seeds', 'images') if getattr(args, name)}
-    return make_comparisons(replace(QUICK if args.quick else FULL, **given))
+    return replace(QUICK if args.quick else FULL, **given)
 
 
-def report(comparisons: Sequence[Comparison], results: Results, out: Path) -> None:
-    """Write the tables and the pictures, and print the tables."""
+def run(comparisons: Sequence[Comparison], seeds: int, results: Results, workers: int) -> None:
+    """Run what is missing."""
+    read = results.read
+
+    def missing() -> Iterator[Trial]:
+        return (trial for trial in known_trials(comparisons, seeds, read) if read(trial) is None)
+
+    done = sum(read(trial) is not None for trial in known_trials(comparisons, seeds, read))
+    expected = count_expected(comparisons, seeds, read)
+    with tqdm(total=expected, initial=done, desc='trials', unit='trial') as progress:
+        for trial in run_trials(missing, results.folder, workers):
+            progress.total = count_expected(comparisons, seeds, read)  # more where rates are added
+            progress.set_postfix_str(trial.name)
+            progress.update()
+
+
+def report(comparisons: Sequence[Comparison], seeds: int, results: Results, out: Path) -> None:
+    """Write tables and pictures of the columns that are whole, and print the tables.
+
+    Raises:
+        StudyError: There is none.
+    """
+    outcomes = [read_outcome(comparison, seeds, results.read) for comparison in comparisons]
+    outcomes = [outcome for outcome in outcomes if outcome]
+    if not outcomes:
+        raise StudyError(f'no column of a table is whole in {results.folder}; run the study without --report')
     with whole_file(out / 'tables.md') as partial:
-        partial.write_text(to_markdown(comparisons, results))
+        partial.write_text(to_markdown(outcomes))
+    finished = filter(None, map(results.read, known_trials(comparisons, seeds, results.read)))
     with whole_file(out / 'trials.csv') as partial:
-        partial.write_text(to_csv(results))
-    for comparison in comparisons:
-        with whole_file(out / f'{comparison.name}.png') as partial:
-            plot_comparison(comparison, results, partial)
+        partial.write_text(to_csv(list(finished)))
+    for outcome in outcomes:
+        name = outcome.comparison.name
+        with whole_file(out / f'{name}.png') as partial:
+            plot_comparison(outcome, partial)
+        with whole_file(out / f'{name}_rates.png') as partial:
+            plot_rates(outcome, partial)
         for measure in MEASURES:
-            print(f'\n{comparison.title}: {measure.label}')
-            print(text_table(table(comparison, results, measure)))
-    with whole_file(out / 'training_curves.png') as partial:
-        plot_curves(comparisons[0], SMALL_BATCH, results, partial)
-    print(f'\ntables, trials.csv and pictures are in {out}')
+            print(f'\n{outcome.comparison.title}: {measure.label}')
+            print(text_table(table(outcome, measure)))
+    first = outcomes[0]
+    if SMALL_BATCH in first.values:
+        with whole_file(out / 'training_curves.png') as partial:
+            plot_curves(first, SMALL_BATCH, partial)
+    print(f'\n{LEGEND}\n\ntables, trials.csv and pictures are in {out}')
 
 
 def main() -> None:
     """Run what is missing, then report."""
     args = parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception it ends the workers too
-    folder = args.out / 'trials'
-    comparisons = scaled_comparisons(args)
-    trials = all_trials(comparisons)
+    scale = chosen_scale(args)
+    comparisons = make_comparisons(scale, args.methods)
+    results = Results(args.out / 'trials')
     try:
-        missing = missing_trials(trials, folder)
-        done = len(trials) - len(missing)
-        with tqdm(total=len(trials), initial=done, desc='trials', unit='trial') as progress:
-            for trial in run_trials(missing, folder, args.workers):
-                progress.set_postfix_str(trial.name)
-                progress.update()
-        report(comparisons, {trial: read_result(folder, trial) for trial in trials}, args.out)
+        if args.dry_run:
+            rows = plan(comparisons, scale.seeds, results.read, args.workers, trial_seconds)
+            print(text_table(rows))
+            return
+        if not args.report:
+            run(comparisons, scale.seeds, results, args.workers)
+        report(comparisons, scale.seeds, results, args.out)
     except KeyboardInterrupt:
-        sys.exit(f'stopped; the same command goes on with the trials that are not in {folder}')
+        sys.exit(f'stopped; the same command goes on with the trials that are not in {results.folder}')
     except (StudyError, OSError) as error:
         sys.exit(f'error: {error}')
 

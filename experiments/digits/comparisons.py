@@ -1,15 +1,16 @@
-"""Which trials the study consists of, and what they are compared over."""
+"""What the study compares: in which regimes, over what."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from .norms import COMPETITORS, paper_window_size
+from .norms import COMPETITORS, REFERENCE, SYNC, paper_window_size
 from .trials import Trial
 
 SMALL_BATCH = 2  # images, for the sweeps of window and burn-in
 BURN_IN = 3  # epochs of 12, as in the CBN paper
+WORKERS = 8  # as many as GPUs in the papers
 
 
 @dataclass(frozen=True)
@@ -18,64 +19,109 @@ class Scale:
 
     Args:
         seeds: Trials of each kind, with seeds from 0.
-        images: Training samples an epoch.
+        images: Training samples an epoch, where their number is the same for all.
         batch_sizes: What accuracy is drawn over.
+        worker_batch_sizes: The same for several workers.
         window_sizes: k of the sweep.
         burn_ins: Epochs of the sweep.
+        held_out: Samples of an evaluation.
     """
 
     seeds: int
     images: int
     batch_sizes: tuple[int, ...]
+    worker_batch_sizes: tuple[int, ...]
     window_sizes: tuple[int, ...]
     burn_ins: tuple[int, ...]
+    held_out: int = 1000
 
 
-FULL = Scale(3, 600, (1, 2, 4, 8, 32), tuple(range(1, 9)), (0, 1, 3, 6, 9))
-QUICK = Scale(2, 300, (2, 32), (1, 4, 8), (0, 3))
+FULL = Scale(5, 600, (1, 2, 4, 8, 32), (1, 2, 4), tuple(range(1, 9)), (0, 1, 3, 6, 9))
+QUICK = Scale(2, 300, (2, 32), (2,), (1, 8), (0, 3), held_out=200)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Trials of several methods over one setting, which make one table and one picture.
+    """Settings of several methods over one value that changes, which make the tables and one picture.
 
     Args:
         name: Stem of the picture's name.
         title: What is compared.
-        axis: The setting that changes, with its unit.
-        trials: For each method, for each value of the setting, one trial a seed.
+        axis: What changes, with its unit.
+        settings: For each method, for each value, a trial that stands for all rates and seeds.
         log_axis: Whether the values double rather than count.
     """
 
     name: str
     title: str
     axis: str
-    trials: Mapping[str, Mapping[int, tuple[Trial, ...]]]
+    settings: Mapping[str, Mapping[int, Trial]]
     log_axis: bool = False
 
+    def columns(self) -> Iterator[tuple[int, list[Trial]]]:
+        """Yield each value with its settings."""
+        for value in next(iter(self.settings.values()), ()):
+            yield value, list(dict.fromkeys(row[value] for row in self.settings.values()))
 
-def make_comparisons(scale: Scale) -> tuple[Comparison, ...]:
-    """Return the comparisons of the papers' figures, at a scale."""
-    windowed = [name for name, method in COMPETITORS.items() if method.has_window]
+
+def make_comparisons(scale: Scale, methods: Collection[str] = tuple(COMPETITORS)) -> tuple[Comparison, ...]:
+    """Return the comparisons in the order in which they run, at a scale.
+
+    Args:
+        scale: How large they are.
+        methods: Which of ``COMPETITORS`` take part.
+    """
+    methods = [name for name in COMPETITORS if name in methods]
+    alone = [name for name in methods if name != SYNC]
+    reference = [name for name in methods if name == REFERENCE]
+    windowed = [name for name in alone if COMPETITORS[name].has_window]
     corrected = [name for name in windowed if name != 'naive-cbn']
 
-    def trials(method: str, batch_size: int, window_size: int, burn_in: int) -> tuple[Trial, ...]:
+    def setting(
+        method: str,
+        batch_size: int,
+        images: int = scale.images,
+        window_size: int | None = None,
+        burn_in: int = BURN_IN,
+        workers: int = 1,
+    ) -> Trial:
+        window_size = window_size or paper_window_size(batch_size)
         if COMPETITORS[method].has_window and window_size == 1:
-            method = 'bn'  # a window of one iteration is BN, and the same trials
-        window = (window_size, burn_in) if COMPETITORS[method].has_window else ()
-        return tuple(Trial(method, batch_size, seed, scale.images, *window) for seed in range(scale.seeds))
+            method = REFERENCE  # a window of one iteration is BN, and the same trials
+        window = (window_size, burn_in) if COMPETITORS[method].has_window else (1, 0)
+        return Trial(method, batch_size, 0, images, *window, workers, held_out=scale.held_out)
 
-    small_window = paper_window_size(SMALL_BATCH)
-    return (
+    comparisons = (
         Comparison(
             'batch_size',
-            'Batch sizes',
+            'Batch sizes at equal numbers of images',
+            'batch size (images)',
+            {method: {size: setting(method, size) for size in scale.batch_sizes} for method in alone},
+            log_axis=True,
+        ),
+        Comparison(
+            'workers',
+            f'Batch sizes of each of {WORKERS} workers at equal numbers of iterations',
+            'batch size (images a worker)',
+            {
+                method: {
+                    size: setting(method, size, scale.images * size, workers=WORKERS)
+                    for size in scale.worker_batch_sizes
+                }
+                for method in methods
+            },
+            log_axis=True,
+        ),
+        Comparison(
+            'iterations',
+            'Batch sizes at equal numbers of iterations',
             'batch size (images)',
             {
                 method: {
-                    size: trials(method, size, paper_window_size(size), BURN_IN) for size in scale.batch_sizes
+                    size: setting(method, size, scale.images // SMALL_BATCH * size)
+                    for size in scale.batch_sizes
                 }
-                for method in COMPETITORS
+                for method in alone
             },
             log_axis=True,
         ),
@@ -84,31 +130,18 @@ def make_comparisons(scale: Scale) -> tuple[Comparison, ...]:
             f'Window sizes at batch size {SMALL_BATCH}',
             'window size k (iterations)',
             {
-                method: {k: trials(method, SMALL_BATCH, k, BURN_IN) for k in scale.window_sizes}
-                for method in windowed
+                method: {k: setting(method, SMALL_BATCH, window_size=k) for k in scale.window_sizes}
+                for method in (*reference, *windowed)
             },
         ),
         Comparison(
             'burn_in',
-            f'Burn-in at batch size {SMALL_BATCH}, k = {small_window}',
+            f'Burn-in at batch size {SMALL_BATCH}, k = {paper_window_size(SMALL_BATCH)}',
             'burn-in (epochs of 12)',
             {
-                method: {
-                    epochs: trials(method, SMALL_BATCH, small_window, epochs) for epochs in scale.burn_ins
-                }
-                for method in corrected
+                method: {epochs: setting(method, SMALL_BATCH, burn_in=epochs) for epochs in scale.burn_ins}
+                for method in (*reference, *corrected)
             },
         ),
     )
-
-
-def all_trials(comparisons: Iterable[Comparison]) -> Sequence[Trial]:
-    """Return each trial of the comparisons once, seed by seed and the longest first."""
-    trials = {
-        trial
-        for comparison in comparisons
-        for row in comparison.trials.values()
-        for cell in row.values()
-        for trial in cell
-    }
-    return sorted(trials, key=lambda trial: (trial.seed, trial.batch_size, trial.name))
+    return tuple(comparison for comparison in comparisons if {*comparison.settings} - {*reference})

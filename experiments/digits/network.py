@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 
 import torch
 from torch import nn
@@ -45,3 +46,12 @@ def build_network(
     network = nn.Sequential(*blocks, *head)
     pair_conv_norm(network)
     return network
+
+
+def make_replicas(network: nn.Module, count: int) -> list[nn.Module]:
+    """Return ``network`` and copies of it that have its parameters, but norm states of their own.
+
+    They are the workers of data-parallel training, simulated in one process.
+    """
+    shared = {id(parameter): parameter for parameter in network.parameters()}
+    return [network, *(deepcopy(network, dict(shared)) for _ in range(count - 1))]

@@ -1,21 +1,25 @@
 """Which methods the study compares, and the hyper-parameters of each.
 
 What is not stated here is the layer's default. Nothing here was searched for: the values are those of the
-papers, in their proportion to the length of the run.
+papers, in their proportion to the length of the run. The learning rate, which is, has a module of its own.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from torch import nn
 
-from ..common.methods import METHODS
+from ..common.methods import METHODS, Method
 
-COMPETITORS = {name: method for name, method in METHODS.items() if name != 'sync-bn'}  # in one process: BN
+REFERENCE = 'bn'  # what the others are compared with
+# Over the joint batch of its workers SyncBN is BN, which runs without a GPU.
+SYNC = 'sync-bn'
+COMPETITORS: Mapping[str, Method] = {**METHODS, SYNC: replace(METHODS[SYNC], norm=nn.BatchNorm2d)}
 CHANNELS_PER_GROUP = 4  # of GN
 # The BRN paper asks for a slower average than BN's: its running statistics take part in training.
 BRN_MOMENTUM = 0.01
@@ -37,7 +41,7 @@ def make_norm(name: str, window_size: int, burn_in: int, iterations: int) -> Cal
         iterations: Length of the run.
     """
     method = COMPETITORS[name]
-    if name == 'gn':
+    if method.norm is nn.GroupNorm:
         return lambda channels: method.make_norm(channels, num_groups=channels // CHANNELS_PER_GROUP)
     arguments: dict[str, Any] = {}
     if method.has_window:

@@ -10,26 +10,30 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..common.seeds import Cell, summarize
-from .comparisons import Comparison
 from .norms import COMPETITORS
-from .tables import ACCURACY, MEASURES, Results, cells
+from .outcomes import Outcome
+from .rates import score
+from .tables import ACCURACY, MEASURES, POPULATION, TRAINING_LOSS, cells
 from .trials import EPOCHS
 
-_MARKERS = 'osv^DPX'
+_COLOURS = (*(f'C{number}' for number in range(10)), 'black')
+_MARKERS = 'osv^DPX*<>h'
 _LINES = ('-', '--', ':', '-.', (0, (6, 1)), (0, (4, 1, 1, 1, 1, 1)), (0, (1, 1)))
 
 
-def plot_comparison(comparison: Comparison, results: Results, path: Path) -> None:
-    """Draw accuracy and training loss at the end over what changes, with the spread of the seeds."""
+def plot_comparison(outcome: Outcome, path: Path) -> None:
+    """Draw accuracies and training loss at the end over what changes, with the spread of the seeds."""
+    comparison = outcome.comparison
     diverged = (
         f'{COMPETITORS[method].label} at {value} ({cell.diverged} of {cell.seeds})'
-        for method, row in cells(comparison, results, ACCURACY).items()
+        for method, row in cells(outcome, POPULATION).items()
         for value, cell in row.items()
         if cell.diverged
     )
-    figure, panels = _figure(_title(f'{comparison.title}: after {EPOCHS} epochs', diverged))
+    figure = _figure(_title(f'{comparison.title}: after {EPOCHS} epochs', diverged), rows=2)
+    panels = figure.subplots(2, 2).flat
     for axes, measure in zip(panels, MEASURES, strict=True):
-        rows = cells(comparison, results, measure)
+        rows = cells(outcome, measure)
         for number, (method, row) in enumerate(rows.items()):
             # Side by side, or the bars of one method would hide those of another.
             offset = number / max(1, len(rows) - 1) - 0.5
@@ -37,55 +41,81 @@ def plot_comparison(comparison: Comparison, results: Results, path: Path) -> Non
                 value * 2 ** (0.2 * offset) if comparison.log_axis else value + 0.2 * offset for value in row
             ]
             _draw(axes, method, places, list(row.values()))
-        values = list(next(iter(rows.values())))
         if comparison.log_axis:
             axes.set_xscale('log', base=2)
-        axes.set_xticks(values, map(str, values))
+        axes.set_xticks(outcome.values, map(str, outcome.values))
         axes.set(xlabel=comparison.axis, ylabel=measure.label)
-    _finish(figure, panels, path)
+    _finish(figure, path)
 
 
-def plot_curves(comparison: Comparison, value: int, results: Results, path: Path) -> None:
+def plot_rates(outcome: Outcome, path: Path) -> None:
+    """Draw the accuracy that the learning rate was chosen by over the rates that were tried."""
+    values, axis = outcome.values, outcome.comparison.axis.partition(' (')[0]
+    figure = _figure(f'{outcome.comparison.title}: choice of the learning rate', columns=len(values))
+    panels = figure.subplots(1, len(values), sharey=True, squeeze=False).flat
+    for axes, value in zip(panels, values, strict=True):
+        for method, row in outcome.tuning.items():
+            rates = [result['settings']['rate'] for result in row[value]]
+            places = [100 * score(result) if not result['diverged'] else math.nan for result in row[value]]
+            axes.plot(rates, places, **_style(method))
+            chosen = outcome.compared[method][value][0]['settings']['rate']
+            place = places[rates.index(chosen)]
+            axes.plot(chosen, place, 'o', markersize=11, fillstyle='none', **_colour(method))
+        axes.set_xscale('log')
+        axes.set(title=f'{axis} {value}', xlabel='learning rate an image')
+    figure.axes[0].set_ylabel('validation ' + POPULATION.label)
+    _finish(figure, path)
+
+
+def plot_curves(outcome: Outcome, value: int, path: Path) -> None:
     """Draw accuracy and training loss of all methods over the epochs, at one value of what changes."""
-    last = {method: row[value] for method, row in cells(comparison, results, ACCURACY).items()}
+    rows = {method: row[value] for method, row in outcome.compared.items()}
+    last = {method: summarize(results, ACCURACY) for method, results in rows.items()}
     diverged = (
         f'{COMPETITORS[method].label} ({cell.diverged} of {cell.seeds})'
         for method, cell in last.items()
         if cell.diverged
     )
-    figure, panels = _figure(
-        _title(f'Training curves, {comparison.axis.partition(" (")[0]} {value}', diverged)
-    )
+    axis = outcome.comparison.axis.partition(' (')[0]
+    figure = _figure(_title(f'Training curves, {axis} {value}', diverged))
     epochs = range(1, EPOCHS + 1)
-    for axes, measure in zip(panels, MEASURES, strict=True):
-        for method, row in comparison.trials.items():
-            seeds = [results[trial] for trial in row[value]]
-            _draw(axes, method, list(epochs), [summarize(seeds, measure, epoch - 1) for epoch in epochs])
+    for axes, measure in zip(figure.subplots(1, 2), (ACCURACY, TRAINING_LOSS), strict=True):
+        for method, results in rows.items():
+            _draw(axes, method, list(epochs), [summarize(results, measure, epoch - 1) for epoch in epochs])
         axes.set_xticks(epochs)
         axes.set(xlabel='epoch', ylabel=measure.label)
-    _finish(figure, panels, path)
+    _finish(figure, path)
 
 
-def _figure(title: str) -> tuple[Figure, Sequence[Axes]]:
-    figure = Figure(figsize=(11, 5), layout='constrained')
+def _figure(title: str, rows: int = 1, columns: int = 2) -> Figure:
+    figure = Figure(figsize=(max(11, 3.5 * columns), 5 * rows), layout='constrained')
     figure.suptitle(title)
-    return figure, figure.subplots(1, 2)
+    return figure
 
 
 def _draw(axes: Axes, method: str, places: Sequence[float], row: Sequence[Cell]) -> None:
-    number = list(COMPETITORS).index(method)
     axes.errorbar(
         places,
         [math.nan if cell.mean is None else cell.mean for cell in row],  # a gap in the line
         [cell.spread or 0.0 for cell in row],
-        label=COMPETITORS[method].label,
-        color=f'C{number}',
-        marker=_MARKERS[number],
-        linestyle=_LINES[number],
         capsize=2,
         elinewidth=0.8,
-        markersize=5,
+        **_style(method),
     )
+
+
+def _style(method: str) -> dict[str, object]:
+    number = list(COMPETITORS).index(method)
+    return _colour(method) | {
+        'label': COMPETITORS[method].label,
+        'marker': _MARKERS[number % len(_MARKERS)],
+        'linestyle': _LINES[number % len(_LINES)],
+        'markersize': 5,
+    }
+
+
+def _colour(method: str) -> dict[str, object]:
+    return {'color': _COLOURS[list(COMPETITORS).index(method) % len(_COLOURS)]}
 
 
 def _title(text: str, diverged: Iterable[str]) -> str:
@@ -94,9 +124,10 @@ def _title(text: str, diverged: Iterable[str]) -> str:
     return f'{text}\ndiverged and not in the means: {names}' if names else text
 
 
-def _finish(figure: Figure, panels: Sequence[Axes], path: Path) -> None:
-    for axes in panels:
+def _finish(figure: Figure, path: Path) -> None:
+    for axes in figure.axes:
         axes.grid(alpha=0.3)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc='outside lower center', ncols=len(labels), handlelength=4)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    columns = min(int(figure.get_figwidth() / 2.7), len(labels))  # of the longest name
+    figure.legend(handles, labels, loc='outside lower center', ncols=columns, handlelength=4)
     figure.savefig(path, dpi=120)

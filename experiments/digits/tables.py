@@ -2,64 +2,121 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
+from ..common.differences import Difference, format_difference, paired_difference
 from ..common.seeds import Cell, Measure, format_cell, summarize
 from ..common.tables import csv_table, markdown_table
-from .comparisons import Comparison
-from .norms import COMPETITORS
-from .trials import Trial
+from .norms import COMPETITORS, REFERENCE
+from .outcomes import Outcome
+from .rates import Result
 
-Results = Mapping[Trial, Mapping[str, Any]]
-
-ACCURACY = Measure('accuracy', 'accuracy on held-out samples (%)', 100.0, 1)
+POPULATION = Measure('population_accuracy', 'accuracy, population statistics (%)', 100.0, 1)
+SLOW = Measure('slow_accuracy', 'accuracy, running statistics by batch (%)', 100.0, 1)
+ACCURACY = Measure('accuracy', 'accuracy, running statistics (%)', 100.0, 1)
 TRAINING_LOSS = Measure('training_loss', 'training loss (nats)')
-MEASURES = (ACCURACY, TRAINING_LOSS)
+MEASURES = (POPULATION, SLOW, ACCURACY, TRAINING_LOSS)
+MARKS = {1: ' ▲', -1: ' ▼'}
+LEGEND = (
+    'Mean ± standard deviation over the seeds, each method at its own best learning rate. ▲ and ▼: above and '
+    'below BN, bold: the best and what cannot be told from it. Both are said only where the 95% interval of '
+    'the mean difference, paired over seeds (Student t), leaves 0 out; it is not corrected for their number. '
+    "Running statistics have the layers' own momentum; those by batch one in proportion to the batch size."
+)
 
 
-def cells(comparison: Comparison, results: Results, measure: Measure) -> dict[str, dict[int, Cell]]:
-    """Summarize all settings of a comparison: for each method, for each value of what changes."""
+def cells(outcome: Outcome, measure: Measure) -> dict[str, dict[int, Cell]]:
+    """Summarize the seeds: for each method, for each value of what changes."""
     return {
-        method: {
-            value: summarize([results[trial] for trial in trials], measure) for value, trials in row.items()
-        }
-        for method, row in comparison.trials.items()
+        method: {value: summarize(results, measure) for value, results in row.items()}
+        for method, row in outcome.compared.items()
     }
 
 
-def table(comparison: Comparison, results: Results, measure: Measure) -> list[list[str]]:
-    """Return a table as rows of text, the first of which is the heading."""
-    rows = cells(comparison, results, measure)
-    values = next(iter(rows.values()))
-    body = [
-        [COMPETITORS[method].label, *(format_cell(cell, measure.digits) for cell in row.values())]
-        for method, row in rows.items()
+def table(outcome: Outcome, measure: Measure) -> list[list[str]]:
+    """Return a table as rows of text, the first of which is the heading, with the marks of ``LEGEND``."""
+    columns = [_marked_column(outcome, value, measure) for value in outcome.values]
+    return _rows(outcome, columns)
+
+
+def difference_table(outcome: Outcome, measure: Measure) -> list[list[str]]:
+    """Return how far each method is above BN, with the 95% interval, in rows of text."""
+    columns = [
+        {
+            method: '-' if found is None else format_difference(found, measure.digits)
+            for method, found in _from_reference(outcome, value, measure).items()
+        }
+        for value in outcome.values
     ]
-    return [[comparison.axis, *map(str, values)], *body]
+    return _rows(outcome, columns)
 
 
-def to_markdown(comparisons: Sequence[Comparison], results: Results) -> str:
+def rate_table(outcome: Outcome) -> list[list[str]]:
+    """Return the learning rates, for each image of an iteration, in rows of text."""
+    columns = [
+        {method: f'{row[value][0]["settings"]["rate"]:g}' for method, row in outcome.compared.items()}
+        for value in outcome.values
+    ]
+    return _rows(outcome, columns)
+
+
+def _rows(outcome: Outcome, columns: Sequence[dict[str, str]]) -> list[list[str]]:
+    body = [
+        [COMPETITORS[method].label, *(column[method] for column in columns)] for method in outcome.compared
+    ]
+    return [[outcome.comparison.axis, *map(str, outcome.values)], *body]
+
+
+def _marked_column(outcome: Outcome, value: int, measure: Measure) -> dict[str, str]:
+    results = {method: row[value] for method, row in outcome.compared.items()}
+    of_methods = {method: summarize(seeds, measure) for method, seeds in results.items()}
+    whole = {method: cell.mean for method, cell in of_methods.items() if not cell.diverged}
+    best = (min if measure is TRAINING_LOSS else max)(whole, key=whole.get, default=None)
+    marked = {}
+    for method, difference in _from_reference(outcome, value, measure).items():
+        text = format_cell(of_methods[method], measure.digits)
+        if best in whole and method in whole:
+            behind = paired_difference(results[method], results[best], measure)
+            if method == best or (behind is not None and not behind.sign):
+                text = f'**{text}**'
+        marked[method] = text + (MARKS.get(difference.sign, '') if difference else '')
+    return marked
+
+
+def _from_reference(outcome: Outcome, value: int, measure: Measure) -> dict[str, Difference | None]:
+    """Return the difference of each method from BN, None where there is none."""
+    results = {method: row[value] for method, row in outcome.compared.items()}
+    reference = results.get(REFERENCE)
+    return {
+        method: paired_difference(seeds, reference, measure) if reference and method != REFERENCE else None
+        for method, seeds in results.items()
+    }
+
+
+def to_markdown(outcomes: Iterable[Outcome]) -> str:
     """Return the tables of all comparisons in Markdown."""
-    parts = []
-    for comparison in comparisons:
-        parts.append(f'## {comparison.title}')
+    parts = [LEGEND]
+    for outcome in outcomes:
+        parts.append(f'## {outcome.comparison.title}')
         for measure in MEASURES:
-            parts.append(f'{measure.label[0].upper()}{measure.label[1:]}:')
-            parts.append(markdown_table(table(comparison, results, measure)))
+            title = f'{measure.label[0].upper()}{measure.label[1:]}'
+            parts += [f'{title}:', markdown_table(table(outcome, measure))]
+            parts += [f'{title}, beside BN:', markdown_table(difference_table(outcome, measure))]
+        parts += ['Learning rate, an image of the iteration:', markdown_table(rate_table(outcome))]
     return '\n\n'.join(parts) + '\n'
 
 
-def to_csv(results: Results) -> str:
+def to_csv(results: Sequence[Result]) -> str:
     """Return one line a trial: its settings, what it reached last, and how long it took."""
-    settings = next(iter(results.values()))['settings']
-    last, other = ('training_loss', 'held_out_loss', 'accuracy'), ('diverged', 'seconds', 'torch')
+    settings = results[0]['settings']
+    last = ('training_loss', 'held_out_loss', 'accuracy', 'slow_accuracy', 'population_accuracy')
+    other = ('diverged', 'seconds', 'torch')
     rows = [
         [
             *result['settings'].values(),
             *(result[name][-1] if result[name] else None for name in last),
             *(result[name] for name in other),
         ]
-        for result in results.values()
+        for result in results
     ]
     return csv_table([[*settings, *last, *other], *rows])

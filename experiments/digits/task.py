@@ -22,14 +22,15 @@ CLASSES = 10
 CANVAS = 32  # pixels, height and width
 FRAGMENTS = 3
 LONG_EPOCH = 6000  # samples, where epochs mean nothing
-HELD_OUT = 500  # digits, the last ones, which only test samples show
+# Which digits the samples of a split show, in scikit-learn's order.
+SPLITS = {'training': slice(None, -500), 'validation': slice(-500, -300), 'test': slice(-300, None)}
 NOISE = 0.05
 DIGIT_SIZE = (16, 26)  # pixels
 DIGIT_CONTRAST = (0.5, 1.0)
 FRAGMENT_SIZE = (4, 8)
 FRAGMENT_CONTRAST = (0.2, 0.5)
 BACKGROUND = (0.0, 0.3)
-_TEST_SEED = 2020  # in a stream of its own, apart from those of the training seeds
+_HELD_OUT_SEED = 2020  # in streams of their own, apart from those of the training seeds
 
 
 class Samples(NamedTuple):
@@ -39,7 +40,7 @@ class Samples(NamedTuple):
     labels: Tensor
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)  # an epoch of the largest batches takes 39 MB
 def training_samples(seed: int, epoch: int, count: int) -> Samples:
     """Return the training samples of an epoch, always the same ones; do not change them in place.
 
@@ -48,13 +49,19 @@ def training_samples(seed: int, epoch: int, count: int) -> Samples:
         epoch: At least 0.
         count: Number of samples. More of them begin with the same ones.
     """
-    return _render((0, seed, epoch), count, _digits(held_out=False))
+    return _render((0, seed, epoch), count, _digits('training'))
 
 
-@lru_cache(maxsize=2)
-def held_out_samples(count: int) -> Samples:
-    """Return ``count`` samples of digits that no training sample shows, always the same ones."""
-    return _render((1, _TEST_SEED), count, _digits(held_out=True))
+@lru_cache(maxsize=4)
+def held_out_samples(split: str, count: int) -> Samples:
+    """Return samples of digits that no other split shows, always the same ones.
+
+    Args:
+        split: 'validation' or 'test'.
+        count: Number of samples.
+    """
+    stream = {'test': 1, 'validation': 2}[split]
+    return _render((stream, _HELD_OUT_SEED), count, _digits(split))
 
 
 def batches(seed: int, epoch: int, batch_size: int, count: int) -> Iterator[Samples]:
@@ -76,11 +83,11 @@ def endless_batches(batch_size: int, iterations: int) -> Iterator[Samples]:
     return islice(endless, iterations)
 
 
-@lru_cache(maxsize=2)
-def _digits(held_out: bool) -> tuple[Tensor, Tensor]:
+@lru_cache(maxsize=3)
+def _digits(split: str) -> tuple[Tensor, Tensor]:
     """Return digits (N, 1, 8, 8) from 0 to 1 and their classes."""
     digits = load_digits()
-    part = slice(-HELD_OUT, None) if held_out else slice(None, -HELD_OUT)
+    part = SPLITS[split]
     images = torch.from_numpy(digits.images[part]).float().div(16)
     return images[:, None], torch.from_numpy(digits.target[part]).long()
 

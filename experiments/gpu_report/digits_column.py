@@ -1,4 +1,4 @@
-"""The digits study at batch size 2, trained on the device of the report."""
+"""The digits study at batch size 2, at one learning rate, trained on the device of the report."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..common.results import read_result
 from ..common.seeds import summarize
 from .parts import Keep, MissingError, Options
 
+SEEDS = 3
 WORKERS = 8  # that share a GPU
 QUICK_METHODS = ('bn', 'cbn', 'mabn')
 
@@ -25,15 +26,18 @@ def run(options: Options, keep: Keep) -> None:
     """
     if find_spec('sklearn') is None:
         raise MissingError('scikit-learn is not installed, and the images are its handwritten digits')
-    from ..digits.comparisons import FULL, SMALL_BATCH, all_trials, make_comparisons
+    from ..digits.comparisons import FULL, SMALL_BATCH, make_comparisons
     from ..digits.norms import COMPETITORS
     from ..digits.runner import run_trials
     from ..digits.tables import ACCURACY, TRAINING_LOSS
 
-    size = {'seeds': 1, 'images': 4} if options.quick else {}
-    scale = replace(FULL, batch_sizes=(SMALL_BATCH,), window_sizes=(), burn_ins=(), **size)
-    column, *_ = make_comparisons(scale)
-    trials = [t for t in all_trials([column]) if not options.quick or t.method in QUICK_METHODS]
+    methods = QUICK_METHODS if options.quick else tuple(COMPETITORS)
+    size = {'seeds': 1, 'images': 4} if options.quick else {'seeds': SEEDS}
+    scale = replace(FULL, batch_sizes=(SMALL_BATCH,), **size)
+    column, *_ = make_comparisons(scale, methods)
+    settings = [row[SMALL_BATCH] for row in column.settings.values()]
+    trials = [replace(setting, seed=seed) for seed in range(scale.seeds) for setting in settings]
+    left = list(trials)
     cores = len(os.sched_getaffinity(0))
     workers = cores if options.device == 'cpu' else min(cores, WORKERS)
     data: dict[str, Any] = {'of': len(trials), 'seeds': scale.seeds, 'images': scale.images}
@@ -41,7 +45,8 @@ def run(options: Options, keep: Keep) -> None:
     keep(data)
     with TemporaryDirectory() as folder:
         found: dict[str, list[dict[str, Any]]] = {method: [] for method in COMPETITORS}
-        for trial in run_trials(trials, Path(folder), workers, options.device):
+        for trial in run_trials(lambda: left, Path(folder), workers, options.device):
+            left.remove(trial)
             results = found[trial.method]
             results.append(read_result(Path(folder), trial))
             data['done'] += 1

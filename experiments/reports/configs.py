@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, Mapping
 from functools import cache
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,47 @@ _PLACES = ('data_root', 'ann_file')
 
 
 def read_config(path: str | Path) -> Config:
-    """Read a config without importing the modules that it asks for, and as it stands in any environment.
+    """Execute a config, without importing the modules that it asks for, as it stands in any environment."""
+    return Config.fromfile(path, use_environment_variables=False, import_custom_modules=False)
+
+
+def read_dumped_config(path: Path) -> Config:
+    """Read the copy of a config that MMEngine leaves in a work folder, without executing it.
 
     Args:
-        path: A config, or the copy of it that MMEngine leaves in a work folder.
+        path: A file of assignments of literals and of ``dict(...)``. Names in the place of values, which
+            stand for classes, are read as texts.
+
+    Raises:
+        ValueError: It is anything else.
+        SyntaxError: It is no Python.
+        OSError: It cannot be read.
     """
-    return Config.fromfile(path, use_environment_variables=False, import_custom_modules=False)
+    statements = ast.parse(path.read_text()).body
+    if not all(isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name) for line in statements):
+        raise ValueError(f'{path} is not as MMEngine writes it: it holds more than assignments')
+    return Config({line.targets[0].id: _literal(line.value) for line in statements})
+
+
+def _literal(node: ast.expr) -> Any:
+    match node:
+        case ast.Call(func=ast.Name(id='dict'), args=[], keywords=keywords):
+            return {keyword.arg: _literal(keyword.value) for keyword in keywords}
+        case ast.Call(func=ast.Name(id='dict'), args=[argument], keywords=[]):
+            return _literal(argument)
+        case ast.Dict(keys=keys, values=values):
+            return {ast.literal_eval(key): _literal(value) for key, value in zip(keys, values, strict=True)}
+        case ast.List(elts=elements):
+            return [_literal(element) for element in elements]
+        case ast.Tuple(elts=elements):
+            return tuple(_literal(element) for element in elements)
+        case ast.Name(id='inf' | 'nan' as number):
+            return float(number)
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Name(id='inf')):
+            return -float('inf')
+        case ast.Name() | ast.Attribute():
+            return ast.unparse(node)
+    return ast.literal_eval(node)
 
 
 def find_config(name: str, used: Config, configs: Path) -> Path | None:
@@ -35,7 +72,7 @@ def find_config(name: str, used: Config, configs: Path) -> Path | None:
     Returns:
         The config; None if there is none of this name.
     """
-    found = sorted(configs.glob(f'*/{name}.py'))
+    found = sorted(configs.glob(f'*/{escape(name)}.py'))
     return min(found, key=lambda path: len(changed_settings(path, used)), default=None)
 
 

@@ -28,7 +28,8 @@ def draw_sheet(
     """Draw images with their predicted boxes and masks on one sheet.
 
     Args:
-        predictions: The pickle file of ``tools/test.py --out``. The images that it names are read again.
+        predictions: The pickle file of ``tools/test.py --out``; to read it executes what is in it, so take
+            none of others. The images that it names are read again.
         dataset_meta: ``classes`` and, if there is one, ``palette`` of the data set.
         path: The picture to write; its ending names the format, e.g. ``.png``.
         images: How many images to draw, evenly spaced over the file.

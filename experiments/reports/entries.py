@@ -11,8 +11,8 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .configs import changed_settings, find_config, published_results, read_config
-from .runs import Run, find_tests, read_run, read_test_metrics
+from .configs import changed_settings, find_config, published_results, read_dumped_config
+from .runs import Run, find_tests, is_number, read_run, read_test_metrics
 
 _SIZES = {'mAP': 'AP', 'mAP_50': 'AP50', 'mAP_75': 'AP75', 'mAP_s': 'AP S', 'mAP_m': 'AP M', 'mAP_l': 'AP L'}
 _SHARES = {
@@ -125,7 +125,7 @@ def _describe_training(
     """Return status, where it stands, and the last metrics."""
     last = log.train[-1]
     unit, length, now = ('epoch', 'max_epochs', 'epoch') if log.by_epoch else ('iter', 'max_iters', 'step')
-    total = used and used.get('train_cfg', {}).get(length)
+    total = _length(used, length)
     ours, after = (_percent(log.val[-1]), log.val[-1]['step']) if log.val else ({}, None)
     if test and test.parent > start and _checkpoint(_read_settings(test.parent)) == f'{unit}_{total}.pth':
         ours, after = _read_test(test), total
@@ -147,9 +147,15 @@ def _describe_training(
 
 def _read_settings(start: Path) -> Config | None:
     try:
-        return read_config(start / 'vis_data/config.py')
-    except Exception:  # it is a Python file: what a damaged one raises can be anything
+        return read_dumped_config(start / 'vis_data/config.py')
+    except Exception:  # what reading a damaged one raises can be anything
         return None
+
+
+def _length(used: Config | None, name: str) -> int | None:
+    settings = used and used.get('train_cfg')
+    total = settings.get(name) if isinstance(settings, Mapping) else None
+    return total if isinstance(total, int) else None
 
 
 def _find_name(work_dir: Path, start: Path) -> str | None:
@@ -157,14 +163,14 @@ def _find_name(work_dir: Path, start: Path) -> str | None:
     copies = list(work_dir.glob('*.py'))
     if len(copies) > 1:
         used = start / 'vis_data/config.py'
-        copies = [path for path in copies if used.is_file() and path.read_text() == used.read_text()]
+        copies = [path for path in copies if used.is_file() and path.read_bytes() == used.read_bytes()]
     return copies[0].stem if len(copies) == 1 else None
 
 
 def _checkpoint(used: Config | None) -> str | None:
     """Return the file name of the checkpoint that an evaluation loaded."""
     path = used and used.get('load_from')
-    return path and Path(path).name
+    return Path(path).name if path and isinstance(path, str) else None
 
 
 def _read_test(path: Path) -> dict[str, float]:
@@ -178,7 +184,9 @@ def _percent(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Keep the papers' columns; COCO's -1 (no object of that size) and NaN are no numbers."""
     found = {key: metrics.get(key, -1) for key in METRICS}
     return {
-        METRICS[key]: value * (100 if key in _SHARES else 1) for key, value in found.items() if value >= 0
+        METRICS[key]: value * (100 if key in _SHARES else 1)
+        for key, value in found.items()
+        if is_number(value) and value >= 0
     }
 
 

@@ -1,6 +1,7 @@
 """Reading what MMEngine logged in a work folder."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ def read_run(work_dir: str | Path) -> Run:
             val = [row for row in val if row['step'] < losses[0].get('epoch', losses[0]['step'])]
         train = _continue(train, losses)
         val = _continue(val, [row for row in rows if 'loss' not in row])
+    if any('epoch' in row for row in train):
+        train = [row for row in train if 'epoch' in row]
     if not train:
         raise FileNotFoundError(f'no log of a training in {work_dir} (looked for */vis_data/scalars.json)')
     return Run(train, val)
@@ -79,21 +82,33 @@ def read_test_metrics(work_dir: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: No evaluation has been logged there.
+        ValueError: The log is damaged.
     """
     paths = find_tests(work_dir)
     if not paths:
         raise FileNotFoundError(f'no log of an evaluation in {work_dir} (looked for TIME/TIME.json)')
     # MMEngine (0.10) has every process write this file, so the end of a longer text may follow it.
-    return json.JSONDecoder().raw_decode(paths[-1].read_text())[0]
+    metrics = json.JSONDecoder().raw_decode(paths[-1].read_text())[0]
+    if not isinstance(metrics, dict):
+        raise ValueError(f'{paths[-1]} holds no metrics')
+    return metrics
+
+
+def is_number(value: object) -> bool:
+    """Tell whether a value of a log is a number, be it NaN, that fits into 64 bits."""
+    return isinstance(value, float) or type(value) is int and abs(value) < 2**63
 
 
 def _read_lines(path: Path) -> list[Row]:
     rows = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors='replace').splitlines():
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:  # the last line of a run that was killed while it wrote
+            row = json.loads(line)
+        except (ValueError, RecursionError):  # the last line of a run that was killed while it wrote
             continue
+        numbers = {key: value for key, value in row.items() if is_number(value)} if type(row) is dict else {}
+        if math.isfinite(numbers.get('step', math.nan)):
+            rows.append(numbers)
     return rows
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from ..whole_file import whole_file
+from .restricted import RefusedGlobalError, load_restricted
 
 
 class CheckpointError(RuntimeError):
@@ -17,18 +17,16 @@ class CheckpointError(RuntimeError):
 
 
 class UnsupportedValueError(CheckpointError):
-    """A checkpoint of more than tensors and plain values, which is not read without executing it."""
+    """A checkpoint of more than tensors and plain values, which cannot be read without executing it."""
 
 
-def read_checkpoint(path: str | Path, name: str | None = None) -> dict[str, Any]:
-    """Read a checkpoint without executing anything that it contains.
-
-    The released files hold tensors and plain Python values. That is what torch's restricted
-    unpickler admits as it is, so nothing is added to its list.
+def read_checkpoint(path: str | Path, name: str | None = None, trusted: bool = False) -> dict[str, Any]:
+    """Read a checkpoint without executing anything that it contains: see :func:`load_restricted`.
 
     Args:
         path: A file written by ``torch.save`` of any version.
         name: What messages call the file; its path when None.
+        trusted: Whether to execute what it contains all the same.
 
     Returns:
         What was saved, tensors on the CPU.
@@ -51,12 +49,18 @@ def read_checkpoint(path: str | Path, name: str | None = None) -> dict[str, Any]
             'downloaded too often); try again later, or fetch the file with a browser'
         )
     try:
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+        if trusted:
+            checkpoint = torch.load(path, map_location='cpu', weights_only=False)
+        else:
+            checkpoint = load_restricted(path, map_location='cpu')
+    except RefusedGlobalError as error:
+        raise UnsupportedValueError(
+            f'{name} is not a whole checkpoint of tensors and plain values: {error.found} is in it, and to '
+            'read that would execute code of the file'
+        ) from None
     except Exception as error:  # a damaged pickle raises nearly anything
-        refused = re.search(r'Unsupported (?:global|class|operand).*', str(error))
-        reason = refused.group() if refused else str(error).strip().split('\n')[0]
-        kind = UnsupportedValueError if refused else CheckpointError
-        raise kind(
+        reason = str(error).strip().split('\n')[0]
+        raise CheckpointError(
             f'{name} is not a whole checkpoint of tensors and plain values; download it again '
             f'({type(error).__name__}: {reason})'
         ) from error

@@ -5,12 +5,13 @@ from .data_files import check_data
 from .errors import LaunchError, one_message
 from .preflight import check_run
 from .processes import leave_processes
-from .runner import build_runner
+from .runner import build_runner, check_batches
 
 __all__ = [
     'LaunchError',
     'add_common_arguments',
     'build_runner',
+    'check_batches',
     'check_data',
     'check_run',
     'leave_processes',

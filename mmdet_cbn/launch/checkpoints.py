@@ -1,22 +1,28 @@
 """Checks of the checkpoints that a run starts from."""
 
+import os
 import warnings
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.runner import find_latest_checkpoint
-from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ..checkpoints import CheckpointError, UnsupportedValueError, read_checkpoint
 from .config_walk import mappings
 from .errors import LaunchError, warn_user
-from .explanations import last_line
+from .explanations import TRUST_REMEDY, last_line
+from .wording import shorten
+
+_OF_OPTIMIZER = ('optimizer', 'paramwise_cfg', 'constructor')
 
 
-def check_checkpoints(cfg: Config, model: nn.Module, training: bool) -> None:
+def check_checkpoints(cfg: Config, model: nn.Module, training: bool, trusted: bool = False) -> None:
     """Check that the checkpoints of a config are whole, and belong to its model.
 
     A model that is tested or resumed must find all its weights; one that is fine-tuned
@@ -27,20 +33,21 @@ def check_checkpoints(cfg: Config, model: nn.Module, training: bool) -> None:
         cfg: A whole config.
         model: What :func:`check_model` built; its weights may be changed.
         training: Whether the model is going to be trained.
+        trusted: Whether code that a checkpoint brings along may be executed.
 
     Raises:
-        LaunchError: A file is missing, no checkpoint, cut short, or of another architecture.
+        LaunchError: A file is missing, no checkpoint, cut short, of another architecture, or holds code.
     """
     for path in dict.fromkeys(_pretrained(cfg.get('model')) if training else ()):
         if _is_local(path):
-            _read(path)
+            _read(path, trusted)
     resume = training and cfg.get('resume')
     path = cfg.get('load_from')
     if resume and not path:
         path = _last_checkpoint(cfg.work_dir)
     if not path or not _is_local(path):
         return
-    checkpoint = _read(path)
+    checkpoint = _read(path, trusted)
     if resume and not ('optimizer' in checkpoint and 'meta' in checkpoint):
         raise LaunchError(
             f'{path} holds weights alone, not the state of a training to resume; to start from its weights '
@@ -51,6 +58,14 @@ def check_checkpoints(cfg: Config, model: nn.Module, training: bool) -> None:
         key.removeprefix('module.'): value for key, value in weights.items() if isinstance(value, Tensor)
     }
     _check_fit(path, model, weights, whole=bool(resume) or not training)
+    if resume and 'optimizer' in cfg.get('optim_wrapper', {}):
+        _check_optimizer(path, checkpoint['optimizer'], build_optimizer(cfg, model))
+
+
+def build_optimizer(cfg: Config, model: nn.Module) -> Optimizer:
+    """Build the optimizer of a config, without what mixed precision needs a GPU for."""
+    settings = {key: cfg.optim_wrapper[key] for key in _OF_OPTIMIZER if key in cfg.optim_wrapper}
+    return build_optim_wrapper(model, {**deepcopy(settings), 'type': 'OptimWrapper'}).optimizer
 
 
 def _pretrained(model: Any) -> Iterator[str]:
@@ -66,34 +81,61 @@ def _is_local(path: str) -> bool:
 
 def _last_checkpoint(work_dir: str) -> str | None:
     """Return the checkpoint that ``--resume`` without a name goes on from."""
-    if not Path(work_dir, 'last_checkpoint').is_file():
+    last = Path(work_dir, 'last_checkpoint')
+    if last.is_dir():
+        raise LaunchError(
+            f'{last} is a folder; name the checkpoint to go on from: --resume {work_dir}/epoch_N.pth'
+        )
+    if not last.is_file():
         warn_user(f'--resume: {work_dir} holds no checkpoint, so training starts at the beginning')
         return None
-    path = find_latest_checkpoint(work_dir)
-    if not path or _is_local(path) and not Path(path).is_file():
+    try:
+        path = find_latest_checkpoint(work_dir)
+    except UnicodeDecodeError:
+        path = 'something that is no text'
+    if not path or _is_local(path) and not os.path.isfile(path):
         raise LaunchError(
-            f'{work_dir}/last_checkpoint names {path!r}, which is not there; name the checkpoint '
+            f'{work_dir}/last_checkpoint names {shorten(path)}, which is not there; name the checkpoint '
             f'to go on from: --resume {work_dir}/epoch_N.pth'
         )
     return path
 
 
-def _read(path: str) -> dict[str, Any]:
+def _read(path: str, trusted: bool) -> dict[str, Any]:
     try:
-        return read_checkpoint(path)
-    except UnsupportedValueError:
-        pass  # MMEngine's own hold histories of the losses
+        return read_checkpoint(path, trusted=trusted)
+    except UnsupportedValueError as error:
+        raise LaunchError(f'{error}; {TRUST_REMEDY}') from None
     except CheckpointError as error:
         raise LaunchError(f'{error}; or take another checkpoint') from None
-    try:
-        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
-    except Exception as error:  # a damaged pickle raises nearly anything
+
+
+def _check_optimizer(path: str, state: Any, optimizer: Optimizer) -> None:
+    """Check that the state of an optimizer goes with one of another run; torch looks at the sizes alone."""
+    groups = state.get('param_groups') if isinstance(state, dict) else None
+    own = optimizer.state_dict()['param_groups']
+    kind = type(optimizer).__name__
+    remedy = f'take the optimizer that it was trained with, or start from its weights: load_from={path}'
+    if not isinstance(groups, list) or not all(
+        isinstance(group, dict) and 'params' in group for group in groups
+    ):
         raise LaunchError(
-            f'{path} is not a whole checkpoint ({type(error).__name__}); take another one'
-        ) from error
-    if not isinstance(checkpoint, dict):
-        raise LaunchError(f'{path} holds a {type(checkpoint).__name__}; a checkpoint is a dictionary')
-    return checkpoint
+            f'{path} holds no state of an optimizer; to start from its weights use load_from={path}'
+        )
+    sizes, own_sizes = ([len(group['params']) for group in all_] for all_ in (groups, own))
+    if sizes != own_sizes:
+        raise LaunchError(
+            f'{path}: its optimizer has {len(sizes)} groups of {sum(sizes)} parameters, that of the config '
+            f'({kind}) {len(own_sizes)} of {sum(own_sizes)}; {remedy}'
+        )
+    # Later versions of torch add switches, which are off.
+    settings = {key for key, value in own[0].items() if value is not None and type(value) is not bool}
+    lacking = sorted(settings - set(groups[0]))
+    if lacking:
+        raise LaunchError(
+            f'{path}: its optimizer has no {", ".join(lacking)}, so it is not the {kind} of the config; '
+            f'{remedy}'
+        )
 
 
 def _check_fit(path: str, model: nn.Module, weights: dict[str, Tensor], whole: bool) -> None:

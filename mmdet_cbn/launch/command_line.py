@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 
 from .errors import LaunchError
 from .explanations import last_line
+from .processes import place_process
 
 # What MMDetection's programs and MMEngine read beside the arguments of the Runner.
 _OTHER_SETTINGS = {'auto_scale_lr', 'find_unused_parameters', 'model_wrapper_cfg', 'runner_type', 'compile'}
@@ -59,6 +60,12 @@ def add_common_arguments(parser: ArgumentParser) -> None:
         default='none',
         help='how the processes were started (the dist_ and slurm_ scripts set it)',
     )
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='load checkpoints that hold more than tensors, plain values and what MMEngine saves: that '
+        'executes the code in them',
+    )
     parser.add_argument('--check', action='store_true', help='check config, data and devices, and stop there')
 
 
@@ -76,6 +83,7 @@ def load_config(args: Namespace, sections: Sequence[str]) -> Config:
         LaunchError: There is no such config, it cannot be read or lacks a section, or ``--cfg-options``
             does not fit it.
     """
+    place_process(args.launcher)
     cfg = _read(args.config)
     lacking = [name for name in sections if cfg.get(name) is None]
     if lacking:

@@ -8,6 +8,8 @@ from mmengine.fileio import LocalBackend, register_backend
 from ..whole_file import whole_file
 from .errors import LaunchError
 
+_LONGEST_NAME = 255  # bytes, on nearly any file system
+
 
 def check_work_dir(work_dir: str) -> None:
     """Check that the work folder is there or can be made.
@@ -16,11 +18,18 @@ def check_work_dir(work_dir: str) -> None:
         LaunchError: A file is in its place, or it cannot be written.
     """
     there = Path(work_dir).absolute()
-    while not there.exists():
+    longest = max(len(os.fsencode(part)) for part in there.parts)
+    if longest > _LONGEST_NAME:
+        raise LaunchError(
+            f'--work-dir {work_dir[:40]}...: a name of {longest} bytes is too long; give a shorter one'
+        )
+    while not os.path.exists(there):
+        if there.is_symlink():
+            raise LaunchError(f'--work-dir {work_dir}: {there} is a broken link; give another folder')
         there = there.parent
     if not there.is_dir():
         raise LaunchError(f'--work-dir {work_dir}: {there} is a file; give the name of a folder')
-    if not os.access(there, os.W_OK):
+    if not os.access(there, os.W_OK | os.X_OK):
         raise LaunchError(f'--work-dir {work_dir}: {there} may not be written to; give another folder')
 
 

@@ -21,7 +21,7 @@ from ..layers import (
 from ..registration import NORM_LAYERS
 from .config_walk import walk
 from .errors import LaunchError, warn_user
-from .explanations import last_line, place_in_code, place_in_config
+from .explanations import describe, place_in_config
 from .registries import find_type
 
 _NORMS = [*NORM_LAYERS, 'BN', 'SyncBN', 'GN', 'IN', 'LN']
@@ -47,8 +47,7 @@ def check_model(cfg: Config, training: bool) -> nn.Module:
         model = MODELS.build(deepcopy(cfg.model))
     except Exception as error:  # constructors of any library
         raise LaunchError(
-            f'cannot build the model ({place_in_config(error)}): {type(error).__name__}: {last_line(error)} '
-            f'({place_in_code(error)}); correct it in the config'
+            f'cannot build the model ({place_in_config(error)}): {describe(error)}; correct it in the config'
         ) from error
     if training:
         model.train()

@@ -13,12 +13,13 @@ from .processes import check_devices
 from .sister_data import check_sister_data
 
 
-def check_run(cfg: Config, training: bool) -> None:
+def check_run(cfg: Config, training: bool, trust_checkpoint: bool = False) -> None:
     """Check all that can be checked without writing anything, in the first process of each machine.
 
     Args:
         cfg: A whole config with ``launcher`` and ``work_dir`` set.
         training: Whether to train, with validation; else to test.
+        trust_checkpoint: Whether code that a checkpoint brings along may be executed.
 
     Raises:
         LaunchError: The run cannot do what the config says.
@@ -31,6 +32,6 @@ def check_run(cfg: Config, training: bool) -> None:
     check_work_dir(cfg['work_dir'])
     check_data(cfg, splits)
     model = check_model(cfg, training)
-    check_checkpoints(cfg, model, training)
+    check_checkpoints(cfg, model, training, trust_checkpoint)
     check_content(cfg, splits, model)
     check_sister_data(cfg, splits, model)

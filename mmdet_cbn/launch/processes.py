@@ -19,6 +19,48 @@ VARIABLES = {
     'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'),
     'mpi': (),
 }
+_OF_MPI = 'OMPI_COMM_WORLD_LOCAL_RANK'
+
+
+def place_process(launcher: str) -> None:
+    """Settle that a process which no launcher started is the first of its machine, and alone.
+
+    What another launcher left in the environment would have it be silent, and check nothing. The process with
+    which tools/dist_train.sh checks, before it starts any, is such a one as well.
+
+    Args:
+        launcher: What the command line says.
+
+    Raises:
+        LaunchError: The launcher's variables are no numbers, or contradict each other.
+    """
+    started = launcher != 'none' and all(name in os.environ for name in VARIABLES[launcher])
+    if launcher == 'mpi':
+        started = _OF_MPI in os.environ
+    if not started:
+        for name in ('LOCAL_RANK', 'SLURM_LOCALID'):
+            os.environ.pop(name, None)
+        return
+    if launcher == 'mpi':  # MMEngine looks for LOCAL_RANK, which mpirun calls otherwise
+        os.environ['LOCAL_RANK'] = os.environ[_OF_MPI]
+    for rank, number in (
+        ('RANK', 'WORLD_SIZE'),
+        ('LOCAL_RANK', 'LOCAL_WORLD_SIZE'),
+        ('SLURM_PROCID', 'SLURM_NTASKS'),
+    ):
+        if rank in os.environ and number in os.environ and _whole(rank) >= _whole(number):
+            raise LaunchError(
+                f'the environment has {rank}={os.environ[rank]} and {number}={os.environ[number]}: ranks '
+                'count from 0 and are lower; unset what was left by another launcher'
+            )
+
+
+def _whole(name: str) -> int:
+    if not os.environ[name].isdecimal():
+        raise LaunchError(
+            f'the environment has {name}={os.environ[name]}, which must be a whole number: unset it'
+        )
+    return int(os.environ[name])
 
 
 def check_devices(cfg: Mapping[str, Any]) -> None:
@@ -34,7 +76,7 @@ def check_devices(cfg: Mapping[str, Any]) -> None:
     if cfg['launcher'] == 'none':
         return
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    processes = int(os.environ.get('LOCAL_WORLD_SIZE', '1'))
+    processes = _whole('LOCAL_WORLD_SIZE') if 'LOCAL_WORLD_SIZE' in os.environ else 1
     if gpus and processes > gpus:
         raise LaunchError(
             f'{processes} processes were asked for, and this machine has {gpus} GPU(s): ask for at most '
@@ -66,8 +108,8 @@ def start_processes(cfg: Config) -> None:
             f'with tools/{"slurm" if cfg.launcher == "slurm" else "dist"}_train.sh or _test.sh, or leave the '
             'option out'
         )
-    if cfg.launcher == 'mpi':  # MMEngine looks for LOCAL_RANK, which mpirun calls otherwise
-        os.environ.setdefault('LOCAL_RANK', os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', '0'))
+    if cfg.launcher == 'mpi':
+        os.environ.setdefault('LOCAL_RANK', '0')
     if cfg.launcher == 'none' or torch.cuda.is_available():
         return
     timeout = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 1800)

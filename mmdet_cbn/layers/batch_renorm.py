@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..ops import Moments, all_finite, renormalize
+from ..ops import Moments, all_finite, renormalize, statistics_dtype
 from .arguments import check_integer, check_number
 from .stateful_norm import StatefulNorm
 
@@ -20,19 +20,21 @@ class RenormalizedStatistics:
     Attributes:
         mean: Of the batch.
         var: Of the batch, biased.
+        std: sqrt(var + eps).
         r: Correction of the scale.
-        d: Correction of the offset.
+        drift: -d, the correction of the offset.
     """
 
     mean: Tensor
     var: Tensor
+    std: Tensor
     r: Tensor
-    d: Tensor
+    drift: Tensor
 
     def as_batch_norm(self, eps: float) -> dict[str, Tensor]:
         """Return mean and variance with the corrections in them: see ``StatefulNorm.statistics_in_use``."""
-        std = (self.var + eps).sqrt() / self.r
-        return {'mean': self.mean - self.d * std, 'var': std.square() - eps}
+        std = self.std / self.r
+        return {'mean': self.mean + self.drift * std, 'var': std.square() - eps}
 
 
 class BatchRenorm2d(StatefulNorm, _BatchNorm):
@@ -105,7 +107,8 @@ class BatchRenorm2d(StatefulNorm, _BatchNorm):
         if x.numel() == 0:
             return self._empty_output(x)
         used = self._repetition.first_pass(x, self._measure)
-        out = renormalize(x, self.weight, self.bias, used.mean, used.var, used.r, used.d, self.eps)
+        statistics = used.mean, used.var, used.std, used.r, used.drift
+        out = renormalize(x, self.weight, self.bias, *statistics, self.eps)
         self._repetition.remember(out, used)
         return out
 
@@ -114,20 +117,25 @@ class BatchRenorm2d(StatefulNorm, _BatchNorm):
         self._require_running_statistics()
         self._require_several_values(x)
         with torch.no_grad():
-            (mean, var), moved = self._batch_moments(x)
+            dtype = statistics_dtype(x)
+            running = self._finite_running_statistics()
+            # Before the batch is measured, which moves them.
+            invstd_hat = (running.var.to(dtype) + self.eps).rsqrt()
+            ratio_hat = running.mean.to(dtype) * invstd_hat
+            (mean, var), moved = self._batch_moments(x, running)
             finite, positions = all_finite(var), x.numel() // x.size(1)
+            std = (var + self.eps).sqrt()
             if self._collects():
                 self._move_running_statistics(Moments(mean, var), positions, finite, moved)
-                return RenormalizedStatistics(mean, var, torch.ones_like(mean), torch.zeros_like(mean))
-            progress = self._progress(mean.dtype)
+                return RenormalizedStatistics(mean, var, std, torch.ones_like(std), torch.zeros_like(std))
+            progress = self._progress(dtype)
             r_limit, d_limit = 1 + (self.r_max - 1) * progress, self.d_max * progress
-            std_hat = (self.running_var.to(var) + self.eps).sqrt()
-            r = ((var + self.eps).sqrt() / std_hat).clamp(1 / r_limit, r_limit)
-            d = ((mean - self.running_mean.to(mean)) / std_hat).clamp(-d_limit, d_limit)
+            r = (std * invstd_hat).clamp(1 / r_limit, r_limit)
+            drift = torch.addcmul(ratio_hat, mean, invstd_hat, value=-1).clamp(-d_limit, d_limit)
         if torch.is_grad_enabled():
             self._move_running_statistics(Moments(mean, var), positions, finite, moved)
             self._count()
-        return RenormalizedStatistics(mean, var, r, d)
+        return RenormalizedStatistics(mean, var, std, r, drift)
 
     def _progress(self, dtype: torch.dtype) -> Tensor | float:
         """Return how much of the warm-up is done, from 0 to 1, shape (): a number once it is over."""

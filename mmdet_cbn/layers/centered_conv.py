@@ -15,13 +15,23 @@ def _centre(weight: Tensor) -> Tensor:
 class _Centre(torch.autograd.Function):
     """Centring, which is its own derivative; autograd takes twice the operations."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, weight: Tensor) -> Tensor:
+    def forward(weight: Tensor) -> Tensor:
         return _centre(weight)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        pass
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         return _Centre.apply(grad)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        return _Centre.apply(tangent)
 
 
 class CenteredConv2d(nn.Conv2d):
@@ -43,7 +53,8 @@ class CenteredConv2d(nn.Conv2d):
     def centered_weight(self) -> Tensor:
         """Return the weight in use, shape (C_out, C_in / groups, kh, kw)."""
         # Exporters do not take a function of one's own.
-        return _Centre.apply(self.weight) if self.training else _centre(self.weight)
+        plain = not self.training or torch.jit.is_tracing()
+        return _centre(self.weight) if plain else _Centre.apply(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``x`` (N, C_in, H, W) with the centred weight."""

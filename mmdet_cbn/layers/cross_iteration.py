@@ -131,6 +131,26 @@ class CrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
         self.pair_names: tuple[str, str] | None = None
         self.handover: Handover | None = None
 
+    def pair(self, handover: Handover, names: tuple[str, str]) -> None:
+        """Meet the convolution: see :func:`pair_conv_norm`.
+
+        Args:
+            handover: Of the convolution.
+            names: Of the layer and of the convolution in their model.
+        """
+        if self.handover is not None:
+            self.handover.listen(self.pair_names[0], False)
+        if self.handover is not handover:
+            self.window = None  # its entries are of another convolution
+        self.handover, self.pair_names = handover, names
+        handover.listen(names[0], self.training)
+
+    def train(self, mode: bool = True) -> nn.Module:
+        """Set the mode; the convolution is listened to in training mode alone."""
+        if self.handover is not None:
+            self.handover.listen(self.pair_names[0], mode)
+        return super().train(mode)
+
     def train_forward(self, y: Tensor) -> Tensor:
         """Normalize ``y`` (N, C, H, W), which the paired convolution has just returned, by the window."""
         if self._passes_on(y):

@@ -133,10 +133,6 @@ class CrossIterationNorm(StatefulNorm):
         """Whether the next training forward averages over the window; else the layer is BN."""
         return self.window_size > 1 and self.iteration >= self.burn_in
 
-    def restart(self) -> None:
-        """Forget the iterations so far: burn-in starts anew, with an empty window."""
-        self._forget()
-
     def reset_running_stats(self) -> None:
         """Reset them as BN does, and empty the window.
 
@@ -168,7 +164,7 @@ class CrossIterationNorm(StatefulNorm):
         return BatchStatistics(own, positions, own, 1.0, False, moved)
 
     def _update_running_statistics(self, batch: BatchStatistics, finite: Tensor | None = None) -> None:
-        """Move the running statistics by a batch, ``finite`` or not where that is known already."""
+        """Move the running statistics by a batch, whose variance is finite or not."""
         if finite is None:
             finite = all_finite(batch.moments.var)
         self._move_running_statistics(batch.moments, batch.positions, finite, batch.moved)

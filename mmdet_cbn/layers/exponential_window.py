@@ -12,7 +12,6 @@ from ..ops import (
     Moments,
     PastMoments,
     PooledDerivatives,
-    all_finite,
     compensate,
     exponential_derivatives,
     intercepts,
@@ -26,8 +25,9 @@ class ExponentialWindow(FlatWindow):
     """The average of all earlier iterations as one function of today's weights: see ``ops.exponential``.
 
     Its one row holds P and Q, and of each channel the centre z, which is the latest mu_bar; the constants
-    m - <P, theta> and n - <Q, theta>; the average of the means as measured, of which half the derivative of n
-    by a bias is the distance to z; and, in all channels the same, the weight that the latest iteration had.
+    m - <P, theta> and n - <Q, theta>; the average of the means as measured (the derivative of n by a bias is
+    twice its distance to z); the weight of the latest iteration, the same in all; and its variance, which is
+    there to be tested with the rest.
     """
 
     def __init__(self, window_size: int, mean: Tensor, theta: Tensor | None = None, groups: int = 1) -> None:
@@ -40,7 +40,7 @@ class ExponentialWindow(FlatWindow):
             theta: Weights (C, D) of the convolution, None for a window without compensation.
             groups: Groups of the convolution.
         """
-        super().__init__(window_size, 1, 5, mean, theta, groups)
+        super().__init__(window_size, 1, 6, mean, theta, groups)
         # A first weight that is as good as infinite leaves the one of the next iteration at 1.
         self.values[4].fill_(torch.finfo(mean.dtype).max)
 
@@ -74,7 +74,7 @@ class ExponentialWindow(FlatWindow):
 
     def statistics(self, theta: Tensor | None = None, bias: Tensor | None = None) -> Moments:
         """Return m and the unbounded n - m^2 under today's weights (eq. 7 and 8, averaged)."""
-        centre, mean, square, measured, _ = self.values
+        centre, mean, square, measured, *_ = self.values
         if theta is None:
             return Moments(mean[:, 0], square[:, 0])
         past = compensate(centre, PastMoments(mean, square), self.derivatives, theta, bias)
@@ -110,7 +110,7 @@ class ExponentialWindow(FlatWindow):
             derivatives: Of its mean, and of its mean of squares about mu_bar; None likewise.
 
         Returns:
-            Whether it is finite, bool, shape ().
+            Whether its variance is finite, bool, shape ().
         """
         measured = self.mean.lerp(pooled.current.mean, pooled.share)
         offset, square = pooled.mean, pooled.free_var
@@ -124,10 +124,10 @@ class ExponentialWindow(FlatWindow):
             if call.bias is not None:
                 square.addcmul_(measured - pooled.mean, call.bias, value=-2)
         share = pooled.share.expand(self.channels)
-        row = self._row(derivatives, pooled.mean, offset, square, measured, share)
-        finite = all_finite(row[:, self._start :])  # an inf or nan in the derivatives reaches their products
-        torch.where(finite, row, self.flat, out=self.flat)
-        return finite
+        row = self._row(derivatives, pooled.mean, offset, square, measured, share, pooled.current.var)
+        finite = self._finite_columns(row)
+        torch.where(finite.all(), row, self.flat, out=self.flat)
+        return finite[-1]
 
     def diagnose(self, theta: Tensor | None = None, bias: Tensor | None = None) -> dict[str, Tensor]:
         """Summarize the window under today's weights; all values are tensors of shape ().

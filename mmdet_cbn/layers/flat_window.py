@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..ops import Derivatives
+from ..ops import Derivatives, all_finite
 
 
 class FlatWindow:
@@ -88,3 +88,10 @@ class FlatWindow:
     def _row(self, derivatives: Derivatives | None, *columns: Tensor) -> Tensor:
         """Lay derivatives (groups, D) and (C, D) and columns (C,) out as a row, shape (1, ...)."""
         return torch.cat([part.flatten() for part in (*(derivatives or ()), *columns)])[None]
+
+    def _finite_columns(self, row: Tensor) -> Tensor:
+        """Tell which columns of a row are finite, bool, shape (columns,).
+
+        An inf or nan anywhere in the derivatives reaches their products, which are among the columns.
+        """
+        return all_finite(row[0, self._start :].view(-1, self.channels), 1)

@@ -18,7 +18,7 @@ class MovingAverageStatistics:
     """What one call normalizes by, each of shape (C,).
 
     Attributes:
-        zeros: The mean.
+        zeros: The mean that normalization by given statistics asks for.
         shifted: Mean of squares in use plus eps.
         r: Correction towards the running value.
         psi: What takes the place of Psi_B in the backward pass.
@@ -177,16 +177,16 @@ class MovingAverageBatchNorm2d(StatefulNorm, _BatchNorm):
 
     def _stage(self) -> Stage:
         """Tell which averages are in use; in the first iterations the device knows."""
-        last = max(1000, self.warmup_iters, self.buffer_size)
-        if not self._settled and self.iteration >= last:
-            # Iterations that were not finite do not count: read how many there were, here and once more for
-            # each of those.
-            self._iteration = None
-            self._settled = self.iteration >= last
         t = self.iterations + 1
         row = (t % self.buffer_size).reshape(1)
         if self._settled:
             return Stage(t, row, None, None)
+        last = max(1000, self.warmup_iters, self.buffer_size)
+        if self.iteration >= last:
+            # Iterations that were not finite do not count: let the next look at the counter read the buffer,
+            # here and once more for each of those. This call is the last one that takes a mean in.
+            self._iteration = None
+            self._settled = self.iteration >= last
         averaging = (t > self.buffer_size) & (t >= self.warmup_iters)
         return Stage(t, row, averaging, t > max(1000, self.warmup_iters))
 

@@ -33,12 +33,9 @@ def pair_conv_norm(model: nn.Module) -> dict[str, str]:
     pairs = list(_pairs(model))
     for norm_name, norm, conv_name, conv in pairs:
         _check(norm_name, norm, conv_name, conv)
+    handovers = {norm.handover.conv: norm.handover for _, norm, _, _ in pairs if norm.handover is not None}
     for norm_name, norm, conv_name, conv in pairs:
-        norm.pair_names = (norm_name, conv_name)
-        handover = _handover(conv)
-        if norm.handover is not handover:
-            norm.window = None  # its entries are of another convolution
-        norm.handover = handover
+        norm.pair(handovers.setdefault(conv, Handover(conv)), (norm_name, conv_name))
     return {norm_name: conv_name for norm_name, _, conv_name, _ in pairs}
 
 
@@ -53,17 +50,6 @@ def _pairs(
                 yield prefix + name, child, conv_name, conv
             elif _is_convolution(child):
                 conv_name, conv = prefix + name, child
-
-
-def _handover(conv: nn.Conv2d) -> Handover:
-    """Return what hands over the input of ``conv``, registered there once."""
-    owners = (getattr(hook, '__self__', None) for hook in conv._forward_hooks.values())
-    handover = next((owner for owner in owners if isinstance(owner, Handover)), None)
-    if handover is None:
-        handover = Handover()
-        # First of all hooks, since another one may return something else than the convolution's output.
-        conv.register_forward_hook(handover.receive, prepend=True, with_kwargs=True)
-    return handover
 
 
 def _is_convolution(module: nn.Module) -> bool:

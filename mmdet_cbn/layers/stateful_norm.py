@@ -43,6 +43,9 @@ class StatefulNorm:
 
     arguments: tuple[str, ...] = ()
     memory: tuple[str, ...] = ('iterations',)
+    # What torch.jit.script would compile and cannot.
+    __jit_unused_properties__ = ('iteration', 'is_pooling')
+    __jit_ignored_attributes__ = ('arguments', 'memory')
 
     def __init__(
         self,
@@ -68,10 +71,17 @@ class StatefulNorm:
 
     @property
     def iteration(self) -> int:
-        """Training iterations so far; reads the buffer once after a checkpoint was loaded."""
+        """Training iterations so far, those included that MABN does not count.
+
+        Reads the buffer once after a checkpoint was loaded.
+        """
         if self._iteration is None:
             self._iteration = int(self.iterations)
         return self._iteration
+
+    def restart(self) -> None:
+        """Forget the iterations so far: what the layer remembers and its first iterations start anew."""
+        self._forget()
 
     def _count(self, counts: Tensor | int = 1) -> None:
         self._iteration = self.iteration + 1
@@ -79,18 +89,21 @@ class StatefulNorm:
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize ``x`` of shape (N, C, H, W); the output has its shape, type and memory format."""
-        self._check_input_dim(x)
-        if self.training:
-            return self._forward_outside_of_autocast(x)
-        return F.batch_norm(
-            x,
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
-            training=self.running_mean is None,
-            eps=self.eps,
-        )
+        if torch.jit.is_scripting():
+            if self.training:
+                raise RuntimeError('a scripted layer of mmdet_cbn cannot train; call eval() before scripting')
+        elif not isinstance(x, torch.fx.Proxy):
+            self._check_input_dim(x)
+            if torch.jit.is_tracing() and self.training:  # FLOPs are counted so
+                warn(
+                    f'{type(self).__name__} is traced in training mode: the trace normalizes by the batch',
+                    stacklevel=2,
+                )
+                return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
+            if self.training:
+                return self._forward_outside_of_autocast(x)
+        mean, var = self.running_mean, self.running_var
+        return F.batch_norm(x, mean, var, self.weight, self.bias, training=mean is None, eps=self.eps)
 
     def train_forward(self, x: Tensor) -> Tensor:
         """Normalize in training mode."""
@@ -166,14 +179,19 @@ class StatefulNorm:
             )
 
     @torch.no_grad()
-    def _batch_moments(self, x: Tensor) -> tuple[Moments, Moments | None]:
-        """Measure ``x``, and find the running statistics after it where the same kernel moves them."""
-        running = None
-        if self.track_running_stats and self.momentum is not None and x.numel() > x.size(1):
-            running = self._finite_running_statistics()
-            if running.mean.dtype != statistics_dtype(x):
-                running = None
-        return batch_moments(x, running, self.momentum or 0.0), running
+    def _batch_moments(self, x: Tensor, running: Moments | None = None) -> tuple[Moments, Moments | None]:
+        """Measure ``x``, and find the running statistics after it where the same kernel moves them.
+
+        Args:
+            x: The input.
+            running: What :meth:`_finite_running_statistics` returned, to be moved in place.
+        """
+        if not self.track_running_stats or self.momentum is None or x.numel() == x.size(1):
+            return batch_moments(x), None
+        running = running or self._finite_running_statistics()
+        if running.mean.dtype != statistics_dtype(x):
+            return batch_moments(x), None
+        return batch_moments(x, running, self.momentum), running
 
     @torch.no_grad()
     def _move_running_statistics(
@@ -199,7 +217,7 @@ class StatefulNorm:
         """Return the weight of the latest batch, which is counted already; without a momentum that of all."""
         if self.momentum is not None:
             return self.momentum
-        return 1 / self.num_batches_tracked.to(dtype).clamp(min=1)
+        return 1 / self.num_batches_tracked.to(dtype)
 
     def _moved_running_statistics(self, batch: Moments, positions: int | Tensor) -> Moments:
         """Move the running statistics by hand, in the type of the batch's."""

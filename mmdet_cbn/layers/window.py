@@ -12,7 +12,6 @@ from ..ops import (
     PastMoments,
     PooledDerivatives,
     PooledMoments,
-    all_finite,
     compensate,
     intercepts,
     pool,
@@ -105,7 +104,7 @@ class Window(FlatWindow):
             derivatives: Of mean and variance, None likewise.
 
         Returns:
-            Whether it is finite, bool, shape ().
+            Whether the variance is finite, bool, shape ().
         """
         columns = list(pooled.current)
         if derivatives is not None:
@@ -113,12 +112,13 @@ class Window(FlatWindow):
             rows = Derivatives(*(rows[:, None] for rows in derivatives))
             columns += intercepts(moments, rows, call.theta, call.bias)
         row = self._row(derivatives, *columns)
-        finite = all_finite(row[:, self._start :])  # an inf or nan in the derivatives reaches their products
+        finite = self._finite_columns(row)
         position = self.position
         kept = self.flat.index_select(0, position)
-        self.flat.index_copy_(0, position, torch.where(finite, row, kept))
-        self.taken.add_(finite)
-        return finite
+        taken = finite.all()
+        self.flat.index_copy_(0, position, torch.where(taken, row, kept))
+        self.taken.add_(taken)
+        return finite[1]
 
     def diagnose(self, theta: Tensor | None = None, bias: Tensor | None = None) -> dict[str, Tensor]:
         """Summarize the window under today's weights; all values are tensors of shape ().

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .derivatives import Derivatives
 from .moments import Moments
+from .torch_private import products_are_exact
 
 
 class PastMoments(NamedTuple):
@@ -119,13 +120,13 @@ def _add_product(moment: Tensor, rows: Tensor, weight: Tensor, sign: int) -> Ten
     """Return ``moment + sign * <rows, weight>``, shape (C, rows), for rows (C or groups, rows, D)."""
     grouped = weight.reshape(rows.size(0), -1, weight.size(1))
     moment = moment.reshape(rows.size(0), -1, rows.size(1))
-    if weight.is_cuda:
-        # A matmul may take TF32, by one of several settings: it would leave the difference of two products,
-        # which is what compensation is, no digits.
-        product = (grouped[:, :, None] * rows[:, None]).sum(3)
-        return moment.add(product, alpha=sign).reshape(-1, rows.size(1))
-    # In this order the product is read row by row; the other one takes three times as long on CPUs.
-    return torch.baddbmm(moment, grouped, rows.transpose(1, 2), alpha=sign).reshape(-1, rows.size(1))
+    if products_are_exact(weight):
+        # In this order the product is read row by row; the other one takes three times as long on CPUs.
+        sums = torch.baddbmm(moment, grouped, rows.transpose(1, 2), alpha=sign)
+    else:
+        # The difference of two products, which is what compensation is, would have no digits left.
+        sums = moment.add((grouped[:, :, None] * rows[:, None]).sum(3), alpha=sign)
+    return sums.reshape(-1, rows.size(1))
 
 
 def pool(current: Moments, past: PastMoments, shares: Tensor) -> PooledMoments:
@@ -133,8 +134,8 @@ def pool(current: Moments, past: PastMoments, shares: Tensor) -> PooledMoments:
 
     Args:
         current: Mean and biased variance of this iteration.
-        past: Those of earlier ones, finite also where their share is 0. Variances are clamped here at 0 (the
-            maximum of eq. 10).
+        past: Those of earlier ones. Where their share is 0, they and their squares are finite. Variances are
+            clamped here at 0 (the maximum of eq. 10).
         shares: Weights of the current iteration and of each row, sum 1, shape (1 + rows,).
     """
     mean, var = current

@@ -42,29 +42,30 @@ def batch_moments(x: Tensor, running: Moments | None = None, momentum: float = 0
         Both in :func:`statistics_dtype`; zeros for an empty batch. The mean of squares of the papers is
         ``var + mean ** 2``: this form does not cancel when the mean is large.
     """
-    if running is None and (x.dtype != statistics_dtype(x) or not x.numel()):
-        running = Moments(*x.new_zeros(2, x.size(1), dtype=statistics_dtype(x)).unbind())
     if not x.numel():
-        return running
+        return Moments(*x.new_zeros(2, x.size(1), dtype=statistics_dtype(x)).unbind())
+    if running is None and x.dtype != statistics_dtype(x):
+        running = Moments(*x.new_zeros(2, x.size(1), dtype=statistics_dtype(x)).unbind())
     mean, var = (None, None) if running is None else running
     return Moments(*batch_norm_statistics(x, mean, var, momentum))
 
 
-def all_finite(values: Tensor) -> Tensor:
-    """Tell whether no value is inf or nan.
+def all_finite(values: Tensor, dim: int | None = None) -> Tensor:
+    """Tell whether no value is inf or nan, along an axis or anywhere.
 
     One reduction and one comparison; ``isfinite().all()`` is five operations, each of them a launch on a GPU.
 
     Args:
         values: Any shape with at least one value, any floating type.
+        dim: The axis, None for all.
 
     Returns:
-        Bool, shape (), on the device of ``values``.
+        Bool, shape () or that of the other axes, on the device of ``values``.
 
     Raises:
         RuntimeError: There are no values.
     """
-    return torch.linalg.vector_norm(values, float('inf')) < float('inf')
+    return torch.linalg.vector_norm(values, float('inf'), dim) < float('inf')
 
 
 @torch.no_grad()
@@ -81,5 +82,5 @@ def mean_of_squares(x: Tensor, zeros: Tensor) -> Tensor:
     # The weight's gradient of a batch norm is the sum of grad * (x - mean) / sqrt(var + eps): one pass that
     # accumulates in the statistics' type, and several times as fast as a norm over these axes.
     positions = x.numel() // x.size(1)
-    _, mean, _ = eval_batch_norm_backward(x, x, None, zeros, zeros, positions**2, (False, True, False))
+    _, mean, _ = eval_batch_norm_backward(x, x, zeros, zeros, zeros, positions**2, (False, True, False))
     return mean

@@ -10,7 +10,7 @@ from .torch_private import batch_norm_backward, eval_batch_norm
 
 
 class _Renormalize(torch.autograd.Function):
-    """BN with weight * r for its weight and bias + weight * d for its bias."""
+    """BN with weight * r for its weight and bias - weight * drift for its bias."""
 
     @staticmethod
     def forward(
@@ -20,22 +20,21 @@ class _Renormalize(torch.autograd.Function):
         bias: Tensor,
         mean: Tensor,
         var: Tensor,
+        std: Tensor,
         r: Tensor,
-        d: Tensor,
+        drift: Tensor,
         eps: float,
     ) -> Tensor:
         scale = weight * r
-        ctx.save_for_backward(x, scale, mean, var, r, d)
-        ctx.eps = eps
-        return eval_batch_norm(x, scale, torch.addcmul(bias, weight, d), mean, var, eps)
+        ctx.save_for_backward(x, scale, mean, std, r, drift)
+        return eval_batch_norm(x, scale, torch.addcmul(bias, weight, drift, value=-1), mean, var, eps)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, scale, mean, var, r, d = ctx.saved_tensors
-        invstd = torch.rsqrt(var + ctx.eps)
-        grad_x, grad_scale, grad_bias = batch_norm_backward(grad, x, scale, mean, invstd)
-        return grad_x, (grad_scale * r).addcmul_(grad_bias, d), grad_bias, None, None, None, None, None
+        x, scale, mean, std, r, drift = ctx.saved_tensors
+        grad_x, grad_scale, grad_bias = batch_norm_backward(grad, x, scale, mean, 1 / std)
+        return grad_x, (grad_scale * r).addcmul_(grad_bias, drift, value=-1), grad_bias, *[None] * 6
 
 
 def renormalize(
@@ -44,11 +43,12 @@ def renormalize(
     bias: Tensor | None,
     mean: Tensor,
     var: Tensor,
+    std: Tensor,
     r: Tensor,
-    d: Tensor,
+    drift: Tensor,
     eps: float,
 ) -> Tensor:
-    """Compute weight * (r * (x - mean) / sqrt(var + eps) + d) + bias, where r and d have no gradient.
+    """Compute weight * (r * (x - mean) / sqrt(var + eps) - drift) + bias, where r and drift have no gradient.
 
     Args:
         x: Shape (N, C, H, W), N * H * W >= 1.
@@ -56,8 +56,9 @@ def renormalize(
         bias: Offset of shape (C,), or None for 0.
         mean: Of ``x``, shape (C,), float32 (float64 for float64 inputs), like the following.
         var: Of ``x``, biased, shape (C,).
+        std: sqrt(var + eps), shape (C,).
         r: Correction of the scale, shape (C,).
-        d: Correction of the offset, shape (C,).
+        drift: -d, the correction of the offset, shape (C,).
         eps: Added to the variance.
 
     Returns:
@@ -65,4 +66,4 @@ def renormalize(
     """
     weight = torch.ones_like(mean) if weight is None else weight.to(mean.dtype)
     bias = torch.zeros_like(mean) if bias is None else bias.to(mean.dtype)
-    return _Renormalize.apply(x, weight, bias, mean, var, r, d, eps)
+    return _Renormalize.apply(x, weight, bias, mean, var, std, r, drift, eps)

@@ -5,11 +5,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 from .derivatives import Derivatives
 from .moments import Moments
-from .torch_private import batch_norm_backward
+from .torch_private import batch_norm_backward, eval_batch_norm
 
 
 class JointMoments(NamedTuple):
@@ -78,7 +77,7 @@ class _JointNormalize(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, weight, mean, var, share, total)
         ctx.eps = eps
-        return F.batch_norm(x, mean, var, weight, bias, eps=eps) if x.numel() else torch.empty_like(x)
+        return eval_batch_norm(x, weight, bias, mean, var, eps) if x.numel() else torch.empty_like(x)
 
     @staticmethod
     @once_differentiable

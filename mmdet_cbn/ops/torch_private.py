@@ -41,7 +41,7 @@ def eval_batch_norm(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: 
 def batch_norm_backward(
     grad: Tensor,
     x: Tensor,
-    weight: Tensor | None,
+    weight: Tensor,
     mean: Tensor,
     invstd: Tensor,
     needs: tuple[bool, bool, bool] = (True, True, True),
@@ -59,26 +59,48 @@ def batch_norm_backward(
 def eval_batch_norm_backward(
     grad: Tensor,
     x: Tensor,
-    weight: Tensor | None,
+    weight: Tensor,
     mean: Tensor,
     var: Tensor,
     eps: float,
     needs: tuple[bool, bool, bool] = (True, True, True),
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Differentiate batch normalization by given statistics: by x, weight and bias, in one pass."""
+    """Differentiate batch normalization by given statistics: by x, weight and bias, in one pass.
+
+    CUDA takes mean and 1 / std of what is given here as well, but asserts that the batch's are there.
+    """
     return torch.ops.aten.native_batch_norm_backward(
-        grad, x, weight, mean, var, None, None, False, eps, list(needs)
+        grad, x, weight, mean, var, mean, var, False, eps, list(needs)
     )
 
 
 def conv_weight_gradient(
-    grad: Tensor, x: Tensor, weight: Tensor, stride: list[int], padding: list[int], dilation: list[int]
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
 ) -> Tensor:
-    """Return the gradient of a convolution's weight, of the shape of ``weight``.
+    """Return the gradient of a convolution's weight, of shape and type of ``weight``.
 
     ``torch.nn.grad.conv2d_weight`` is the same for a shape, of which it allocates a weight first.
     """
-    groups = x.size(1) // weight.size(1)
     return torch.ops.aten.convolution_backward(
         grad, x, weight, None, stride, padding, dilation, False, [0, 0], groups, [False, True, False]
     )[1]
+
+
+def products_are_exact(like: Tensor) -> bool:
+    """Tell whether matrix products with ``like`` certainly keep the digits of its type.
+
+    CUDA may take TF32, by one of several settings, and CPUs bfloat16; torch 2.9 and later refuse to say where
+    the settings are of two generations.
+    """
+    if like.is_cuda:
+        return False
+    try:
+        return torch.get_float32_matmul_precision() != 'medium'
+    except RuntimeError:
+        return False

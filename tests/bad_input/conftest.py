@@ -1,4 +1,9 @@
-"""Wrong configs, data, checkpoints and command lines: one message, a non-zero exit, nothing half-written."""
+"""The table of attacks on the commands: wrong configs, data, checkpoints, command lines and machines.
+
+A case says what is wrong, how the command is called and what it must answer: one message, a non-zero exit,
+nothing half-written. What looks wrong and is not stands in test_passes.py. To see what is covered:
+pytest --collect-only -q tests/bad_input
+"""
 
 import hashlib
 import shutil
@@ -45,7 +50,10 @@ def check(template, tmp_path) -> Callable[[str, Case], None]:
         after = contents(folder)
         if case.runs:
             assert not [name for name in after if name.endswith('.pth') or Path(name).name.startswith('.')]
-            after = {name: content for name, content in after.items() if not name.startswith('work_dirs')}
+            before, after = (
+                {name: content for name, content in all_.items() if not name.startswith('work_dirs')}
+                for all_ in (before, after)
+            )
         assert after == before
 
     return check
@@ -53,6 +61,14 @@ def check(template, tmp_path) -> Callable[[str, Case], None]:
 
 def check_message(program: str, case: Case, result: Result) -> None:
     """One message, of our programs or of argparse, after nothing but the log of a run."""
+    if case.passes:
+        assert result.status == 0, result.stderr
+        assert 'Traceback' not in result.stdout + result.stderr, result.stderr
+        for word in case.words:
+            assert word in result.stdout + result.stderr, (
+                f'{word!r} is not in: {result.stdout}{result.stderr}'
+            )
+        return
     assert result.status == (2 if 'usage:' in result.stderr else 1), result.stderr
     assert 'Traceback' not in result.stdout + result.stderr, result.stderr
     start = Path(program).name if program.endswith('.py') else f'python -m {program}'

@@ -7,7 +7,7 @@ import torch
 from torchvision.models import resnet50
 
 from tests.helpers.machine import limit_files
-from tests.helpers.wrong_input import Case, saved_and_cut, write
+from tests.helpers.wrong_input import Case, each_of, saved_and_cut, write
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +55,6 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
+@each_of(CASES)
 def test_ends_with_one_message(case, check):
     check(CONVERT, case)

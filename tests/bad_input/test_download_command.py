@@ -1,8 +1,6 @@
 """Downloading released checkpoints in ways that fail."""
 
-import pytest
-
-from tests.helpers.wrong_input import Case
+from tests.helpers.wrong_input import Case, each_of
 
 DOWNLOAD = 'tools/download_checkpoint.py'
 NO_NETWORK = {f'{scheme}_proxy': 'http://127.0.0.1:9' for scheme in ('http', 'https')}
@@ -30,6 +28,6 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
+@each_of(CASES)
 def test_ends_with_one_message(case, check):
     check(DOWNLOAD, case)

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import pytest
-
-from tests.helpers.wrong_input import Case
+from tests.helpers.wrong_input import Case, each_of
 
 REPORT = 'tools/report.py'
 
@@ -37,6 +35,6 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
+@each_of(CASES)
 def test_ends_with_one_message(case, check):
     check(REPORT, case)

@@ -1,9 +1,7 @@
 """Generating the shapes data set with arguments that are wrong."""
 
-import pytest
-
 from tests.helpers.machine import limit_files
-from tests.helpers.wrong_input import Case, write
+from tests.helpers.wrong_input import Case, each_of, write
 
 GENERATE = 'mmdet_cbn.data.shapes'
 
@@ -33,6 +31,6 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
+@each_of(CASES)
 def test_ends_with_one_message(case, check):
     check(GENERATE, case)

@@ -1,9 +1,9 @@
 """Evaluating checkpoints that are wrong."""
 
-import pytest
 import torch
 
-from tests.helpers.wrong_input import Case, half_fitting, resnet_weights, save, saved_and_cut, write
+from tests.helpers.payload import save_payload
+from tests.helpers.wrong_input import Case, each_of, half_fitting, resnet_weights, save, saved_and_cut, write
 
 TEST = 'tools/test.py'
 SOME = ('config.py', 'some.pth')
@@ -30,6 +30,13 @@ CASES = [
         SOME,
         spoil=save(torch.zeros(3)),
     ),
+    Case('checkpoint-with-code', ('pathlib.Path', 'trust', '--trust-checkpoint'), SOME, spoil=save_payload),
+    Case(
+        'checkpoint-with-code-checked',
+        ('pathlib.Path', '--trust-checkpoint'),
+        (*SOME, '--check'),
+        spoil=save_payload,
+    ),
     Case(
         'checkpoint-of-another-model',
         ('some.pth has none of', 'another architecture', 'the config'),
@@ -49,6 +56,12 @@ CASES = [
         spoil=half_fitting,
     ),
     Case(
+        'predictions-into-a-folder',
+        ('--out some.pkl is a folder', 'name of a file'),
+        (*SOME, '--out', 'some.pkl'),
+        spoil=lambda folder: (half_fitting(folder), (folder / 'some.pkl').mkdir()),
+    ),
+    Case(
         'pictures-without-hook',
         ('--show-dir', 'default_hooks.visualization'),
         (*SOME, '--show-dir', 'x'),
@@ -58,6 +71,6 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
+@each_of(CASES)
 def test_ends_with_one_message(case, check):
     check(TEST, case)

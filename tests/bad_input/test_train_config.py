@@ -1,9 +1,7 @@
 """Training with configs and options that are wrong."""
 
-import pytest
-
 from tests.helpers.forked import ROOT
-from tests.helpers.wrong_input import CBN, TRAIN, Case, norm, options, write
+from tests.helpers.wrong_input import CBN, TRAIN, Case, each_of, norm, options, write
 
 CASES = [
     Case('no-such-config', ('no config nowhere.py', 'configs/'), arguments=('nowhere.py',)),
@@ -77,6 +75,59 @@ CASES = [
         ('--work-dir config.py/run', 'folder'),
         arguments=('config.py', '--work-dir', 'config.py/run'),
     ),
+    Case(
+        'work-dir-of-a-long-name',
+        ('--work-dir', 'too long', 'shorter'),
+        arguments=('config.py', '--work-dir', 'new/' + 'w' * 300),
+    ),
+    Case(
+        'work-dir-is-a-broken-link',
+        ('--work-dir gone', 'broken link', 'another folder'),
+        arguments=('config.py', '--work-dir', 'gone'),
+        spoil=lambda folder: (folder / 'gone').symlink_to('nowhere'),
+    ),
+    Case(
+        'misspelt-scheduler',
+        ('LinearLRR is not in the registry', 'spelling'),
+        config="param_scheduler = [dict(type='LinearLRR', start_factor=0.1)]\n",
+        runs=True,
+    ),
+    Case(
+        'misspelt-argument-of-scheduler',
+        ('LinearLR', 'strat_factor', 'check the arguments'),
+        config="param_scheduler = [dict(type='LinearLR', strat_factor=0.1)]\n",
+        runs=True,
+    ),
+    Case(
+        'wrong-value-of-scheduler',
+        ('cannot build LinearLR', 'should between 0 and 1', 'correct it in the config'),
+        config="param_scheduler = [dict(type='LinearLR', start_factor=7)]\n",
+        runs=True,
+    ),
+    *(
+        Case(name, (*words, 'correct it in the config'), arguments=options(setting), runs=True)
+        for name, setting, words in (
+            ('batch-of-none', 'train_dataloader.batch_size=0', ('dataloader', 'batch_size')),
+            ('batch-of-minus-one', 'train_dataloader.batch_size=-1', ('dataloader', 'batch_size')),
+            ('batch-as-text', 'train_dataloader.batch_size=two', ('dataloader',)),
+            ('negative-workers', 'train_dataloader.num_workers=-1', ('dataloader', 'num_workers')),
+            ('workers-in-validation', 'val_dataloader.num_workers=-1', ('dataloader', 'num_workers')),
+            ('epochs-as-text', 'train_cfg.max_epochs=ten', ('EpochBasedTrainLoop', "'ten'")),
+            ('negative-learning-rate', 'optim_wrapper.optimizer.lr=-1', ('SGD', 'learning rate')),
+        )
+    ),
+    Case(
+        'misspelt-default-hook',
+        ('LogerHook is not in the registry', 'spelling'),
+        config="default_hooks = dict(logger=dict(type='LogerHook'))\n",
+        runs=True,
+    ),
+    Case(
+        'misspelt-metric',
+        ('CocoMetric', 'bboxes', 'correct it in the config'),
+        config="val_evaluator = dict(metric='bboxes')\n",
+        runs=True,
+    ),
     Case('unknown-option', ('unrecognized arguments: --gpus 4',), arguments=('config.py', '--gpus', '4')),
     Case(
         'unknown-launcher',
@@ -86,6 +137,6 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
+@each_of(CASES)
 def test_ends_with_one_message(case, check):
     check(TRAIN, case)

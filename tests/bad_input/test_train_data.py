@@ -8,19 +8,21 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.wrong_input import TRAIN, Case, cut, remove, write
+from tests.helpers.machine import become_nobody
+from tests.helpers.wrong_input import TRAIN, Case, cut, each_of, narrow, remove, write
 
 pytestmark = pytest.mark.slow
 
 TRAINING = 'shapes/annotations/instances_train2017.json'
+VALIDATION = 'shapes/annotations/instances_val2017.json'
 IMAGE = 'shapes/train2017/000000000001.jpg'
 
 
-def annotations(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
-    """Change what the annotation file of training holds, in place or by returning something else."""
+def annotations(change: Callable[[dict[str, Any]], Any], name: str = TRAINING) -> Callable[[Path], None]:
+    """Change what an annotation file holds, in place or by returning something else."""
 
     def spoil(folder: Path) -> None:
-        path = folder / TRAINING
+        path = folder / name
         content = json.loads(path.read_text())
         changed = change(content)
         path.write_text(json.dumps(content if changed is None else changed))
@@ -36,8 +38,29 @@ def first(section: str, **values: Any) -> Callable[[Path], None]:
     return annotations(lambda coco: coco[section][0].update(values))
 
 
-def without(section: str, key: str) -> Callable[[Path], None]:
-    return annotations(lambda coco: coco[section][0].pop(key) and None)
+def without(section: str, key: str, name: str = TRAINING) -> Callable[[Path], None]:
+    return annotations(lambda coco: [coco[section][0].pop(key), None][1], name)
+
+
+def first_of_validation(**values: Any) -> Callable[[Path], None]:
+    return annotations(lambda coco: coco['annotations'][0].update(values), VALIDATION)
+
+
+def encoded(encoding: str) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        path = folder / TRAINING
+        path.write_text(path.read_text(), encoding=encoding)
+
+    return spoil
+
+
+def folder_for_image(folder: Path) -> None:
+    (folder / IMAGE).unlink()
+    (folder / IMAGE).mkdir()
+
+
+def unreadable(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).chmod(0)
 
 
 CASES = [
@@ -144,6 +167,145 @@ CASES = [
         ('annotation 1', 'with_mask=True'),
         spoil=without('annotations', 'segmentation'),
     ),
+    *(
+        Case(
+            f'mask-is-{name}',
+            ('the segmentation of annotation 1', *words),
+            spoil=first('annotations', segmentation=mask),
+        )
+        for name, mask, words in (
+            ('flat', [1, 2, 3, 4, 5, 6], ('is a flat list', '[[x1, y1')),
+            ('text', 'circle', ('is a str', 'list of polygons')),
+            ('number', 7, ('is a int', 'list of polygons')),
+            ('polygons-as-text', [['1', '2', '3', '4', '5', '6']], ("the coordinate '1'",)),
+            ('polygon-with-nan', [[1, 2, 3, 4, 5, float('nan')]], ('the coordinate nan',)),
+            ('polygon-far-away', [[1, 2, 3, 4, 5, 1e12]], ('the coordinate 1000000000000.0', 'far outside')),
+            (
+                'of-other-size',
+                {'size': [32, 32], 'counts': [1024]},
+                ('size=[32, 32]', '[64, 64] (height, width)'),
+            ),
+            ('of-too-many-pixels', {'size': [64, 64], 'counts': [9999]}, ('9999 pixels', '4096')),
+            ('of-too-few-pixels', {'size': [64, 64], 'counts': [10, 5]}, ('15 pixels', '4096')),
+            ('of-no-counts', {'size': [64, 64]}, ('counts that are no run lengths',)),
+            ('a-bad-text', {'size': [64, 64], 'counts': 'hello'}, ('a text in counts',)),
+            ('a-cut-text', {'size': [64, 64], 'counts': '0o'}, ('a text in counts',)),
+        )
+    ),
+    Case(
+        'all-masks-are-lines',
+        ('have no polygon of three points', '[[1, 2, 3, 4]]', 'correct or delete'),
+        spoil=each('annotations', segmentation=[[1, 2, 3, 4]]),
+    ),
+    Case(
+        'all-are-crowds', ('nothing is left to learn', 'iscrowd to 0'), spoil=each('annotations', iscrowd=1)
+    ),
+    Case(
+        'crowd-is-text',
+        ("annotation 1 has iscrowd='no'", '0 or 1'),
+        spoil=first('annotations', iscrowd='no'),
+    ),
+    Case(
+        'line-as-mask-in-validation',
+        ('val2017.json', 'begins with a polygon of two points', '[[1, 2, 3, 4]]', 'correct or delete'),
+        spoil=first_of_validation(segmentation=[[1, 2, 3, 4]]),
+    ),
+    Case(
+        'no-mask-in-validation',
+        ('val2017.json', 'no segmentation'),
+        spoil=without('annotations', 'segmentation', VALIDATION),
+    ),
+    Case(
+        'no-crowd-flag-in-validation',
+        ('val2017.json', 'has no iscrowd', 'iscrowd=0'),
+        spoil=without('annotations', 'iscrowd', VALIDATION),
+    ),
+    Case(
+        'annotation-0-in-validation',
+        ('val2017.json', 'annotation 0', 'from 1'),
+        spoil=first_of_validation(id=0),
+    ),
+    Case(
+        'evaluator-with-another-file',
+        ('other.json', 'no segmentation'),
+        config="val_evaluator = dict(ann_file='other.json')\n",
+        spoil=lambda folder: (
+            without('annotations', 'segmentation', VALIDATION)(folder),
+            (folder / VALIDATION).rename(folder / 'other.json'),
+            shutil.copy(folder / TRAINING, folder / VALIDATION),
+            shutil.rmtree(folder / 'shapes/val2017'),
+            shutil.copytree(folder / 'shapes/train2017', folder / 'shapes/val2017'),
+        ),
+    ),
+    Case(
+        'category-twice',
+        ("ids of 'categories' are not unique",),
+        spoil=annotations(lambda coco: coco['categories'].append(coco['categories'][0])),
+    ),
+    Case(
+        'category-name-twice',
+        ('stand for several of its categories', 'circle', 'a name of its own'),
+        spoil=annotations(lambda coco: coco['categories'].append({'id': 99, 'name': 'circle'})),
+    ),
+    Case(
+        'classes-without-comma',
+        ("classes='circle'", "('circle',)", 'comma'),
+        config="train_dataloader = dict(dataset=dict(metainfo=dict(classes=('circle'))))\n",
+    ),
+    Case(
+        'annotations-with-mark',
+        ('UTF-8, without a mark at its start', 'save it so'),
+        spoil=encoded('utf-8-sig'),
+    ),
+    Case(
+        'annotations-in-utf-16', ('UTF-8, without a mark at its start', 'save it so'), spoil=encoded('utf-16')
+    ),
+    Case(
+        'unreadable-annotations',
+        (TRAINING, 'Permission denied', 'another path'),
+        spoil=unreadable(TRAINING),
+        prepare=become_nobody,
+    ),
+    Case(
+        'unreadable-images',
+        ('shapes/train2017', 'Permission denied', 'another path'),
+        spoil=unreadable('shapes/train2017'),
+        prepare=become_nobody,
+    ),
+    Case('image-is-a-folder', ('000000000001.jpg', 'is a folder'), spoil=folder_for_image),
+    *(
+        Case(
+            f'mask-of-another-size-than-its-image-{workers}',
+            ('a mask has another size than its image', 'width and height', '--check'),
+            config=f'train_dataloader = dict(num_workers={workers})\n',
+            spoil=lambda folder: (
+                first('annotations', segmentation={'size': [64, 64], 'counts': [100, 50, 3946]})(folder),
+                narrow(IMAGE)(folder),
+            ),
+            runs=True,
+        )
+        for workers in (0, 1)
+    ),
+    Case(
+        'no-batch-of-a-small-set',
+        ('train_dataloader has no batch', '4 images', 'batch_size=8', 'drop_last'),
+        config='train_dataloader = dict(batch_size=8, drop_last=True)\n',
+        runs=True,
+    ),
+    Case(
+        'no-image-after-filtering',
+        ('CocoDataset has no image left', 'min_size'),
+        config='train_dataloader = dict(dataset=dict(filter_cfg=dict(min_size=65)))\n',
+        runs=True,
+    ),
+    Case(
+        'no-image-after-filtering-for-ever',
+        ('CocoDataset has no image left', 'min_size'),
+        config="train_dataloader = dict(sampler=dict(type='InfiniteSampler'), "
+        'dataset=dict(filter_cfg=dict(min_size=65)))\n'
+        "train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=2)\n",
+        runs=True,
+    ),
     Case(
         'no-image-folder',
         ('train2017', 'python -m mmdet_cbn.data.shapes'),
@@ -195,6 +357,6 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
+@each_of(CASES)
 def test_ends_with_one_message(case, check):
     check(TRAIN, case)

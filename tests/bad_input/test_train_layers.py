@@ -1,9 +1,7 @@
 """Training with models whose layers are wrong."""
 
-import pytest
-
 from tests.helpers.machine import import_from_here
-from tests.helpers.wrong_input import CBN, TRAIN, Case, norm, write
+from tests.helpers.wrong_input import CBN, TRAIN, Case, each_of, norm, write
 
 CASES = [
     Case(
@@ -113,6 +111,6 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
+@each_of(CASES)
 def test_ends_with_one_message(case, check):
     check(TRAIN, case)

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.helpers.machine import fake_two_gpus, limit_files, take_port
-from tests.helpers.wrong_input import TRAIN, Case
+from tests.helpers.wrong_input import TRAIN, Case, each_of
 
 pytestmark = pytest.mark.slow
 
@@ -16,6 +16,34 @@ CASES = [
         arguments=PYTORCH,
         environment={'LOCAL_WORLD_SIZE': '3'},
         prepare=fake_two_gpus,
+    ),
+    *(
+        Case(
+            f'{name}-is-{value}',
+            (f'{name}={value}', 'unset it'),
+            arguments=PYTORCH,
+            environment={**JOINED, 'MASTER_PORT': '1', name: value},
+        )
+        for name, value in (('LOCAL_WORLD_SIZE', 'x'), ('WORLD_SIZE', '-1'), ('RANK', 'first'))
+    ),
+    Case(
+        'rank-of-another-launcher',
+        ('LOCAL_RANK=1', 'LOCAL_WORLD_SIZE=1', 'unset'),
+        arguments=PYTORCH,
+        environment={**JOINED, 'MASTER_PORT': '1', 'LOCAL_RANK': '1', 'LOCAL_WORLD_SIZE': '1'},
+    ),
+    *(
+        Case(
+            f'checked-with-a-stray-{name}-{len(arguments)}',
+            ('--work-dir config.py', 'is a file'),
+            arguments=(*arguments, '--work-dir', 'config.py', '--check'),
+            environment={name: '1', 'LOCAL_WORLD_SIZE': '2'},
+        )
+        for name, arguments in (
+            ('LOCAL_RANK', ('config.py',)),
+            ('LOCAL_RANK', PYTORCH),
+            ('SLURM_LOCALID', ('config.py',)),
+        )
     ),
     Case(
         'slurm-on-cpu',
@@ -41,6 +69,6 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
+@each_of(CASES)
 def test_ends_with_one_message(case, check):
     check(TRAIN, case)

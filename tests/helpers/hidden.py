@@ -3,6 +3,9 @@
 import re
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
 
 # As if they were not installed: find_spec answers None, import raises ModuleNotFoundError.
 _HIDE = """
@@ -37,7 +40,7 @@ def not_needed_by(*names: str) -> tuple[str, ...]:
     return tuple(
         module
         for module, distributions in packages_distributions().items()
-        if needed.isdisjoint(map(_normalized, distributions))
+        if needed.isdisjoint(map(_normalized, distributions)) and not (ROOT / module).exists()
     )
 
 

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet_cbn import layers
 from mmdet_cbn.layers.stateful_norm import StatefulNorm
-from mmdet_cbn.ops import batch_moments
+from mmdet_cbn.ops import all_finite
 from mmdet_cbn.registration import NORM_LAYERS
 from tests.helpers.norms import NORMS, Norm
 
@@ -50,21 +50,23 @@ class ToyNorm2d(StatefulNorm, _BatchNorm):
         if x.numel() == 0:
             return self._empty_output(x)
         used = self._repetition.first_pass(x, self._measure)
-        out = F.batch_norm(x, used.mean, used.var, self.weight, self.bias, eps=self.eps)
+        weight, bias = self.weight.to(used.mean), self.bias.to(used.mean)
+        out = F.batch_norm(x, used.mean, used.var, weight, bias, eps=self.eps)
         self._repetition.remember(out, used)
         return out
 
     def _measure(self, x: Tensor) -> ToyStatistics:
         self._require_several_values(x)
         with torch.no_grad():
-            mean, var = batch_moments(x)
+            batch, moved = self._batch_moments(x)
             used = ToyStatistics(
-                self.running_mean.to(mean).lerp(mean, self.momentum),
-                self.running_var.to(var).lerp(var, self.momentum),
+                self.running_mean.nan_to_num(0, 0, 0).to(batch.mean).lerp(batch.mean, self.momentum),
+                self.running_var.nan_to_num(1, 1, 1).to(batch.var).lerp(batch.var, self.momentum),
             )
         if torch.is_grad_enabled():
-            self._update_running_statistics(mean, var, x.numel() // x.size(1))
-            self.iterations.add_(1)
+            positions = x.numel() // x.size(1)
+            self._move_running_statistics(batch, positions, all_finite(batch.var), moved)
+            self._count()
         return used
 
 

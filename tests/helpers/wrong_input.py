@@ -1,12 +1,14 @@
 """What is wrong in a case of bad input, and what the message about it must say."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from PIL import Image
 
 TRAIN = 'tools/train.py'
 CBN = "custom_hooks = [dict(type='CrossIterationHook')]\n"
@@ -25,6 +27,7 @@ class Case:
         environment: Variables to set.
         prepare: Called in the process before the program.
         runs: Whether the fault shows while the run is under way only; there is a work folder then.
+        passes: Whether nothing is wrong, and the program ends as it should.
     """
 
     name: str
@@ -35,6 +38,13 @@ class Case:
     environment: dict[str, str] = field(default_factory=dict)
     prepare: Callable[[], None] | None = None
     runs: bool = False
+    passes: bool = False
+
+
+def each_of(cases: Sequence[Case]) -> pytest.MarkDecorator:
+    """Test every case; those in which a run begins are slow."""
+    marks = {True: [pytest.mark.slow], False: []}
+    return pytest.mark.parametrize('case', [pytest.param(c, id=c.name, marks=marks[c.runs]) for c in cases])
 
 
 def norm(settings: str, place: str = 'neck', more: str = '') -> str:
@@ -58,6 +68,16 @@ def cut(name: str, share: float) -> Callable[[Path], None]:
     def spoil(folder: Path) -> None:
         path = folder / name
         os.truncate(path, int(path.stat().st_size * share))
+
+    return spoil
+
+
+def narrow(name: str) -> Callable[[Path], None]:
+    """Make an image narrower than its annotation file says."""
+
+    def spoil(folder: Path) -> None:
+        image = Image.open(folder / name)
+        image.resize((image.width - 16, image.height)).save(folder / name)
 
     return spoil
 

@@ -51,7 +51,7 @@ def check(tmp_path, capsys):
 
 def test_sound_data_pass_silently(check, coco):
     """An image without annotations, a class that is not trained, crowds, and boxes that touch the border."""
-    rle = {'size': [80, 100], 'counts': [10, 5]}
+    rle = {'size': [80, 100], 'counts': [10, 5, 80 * 100 - 15]}
     coco['annotations'] += [
         annotation(201, [0, 0, 100, 80]),
         annotation(202, [90.5, 70, 10.2, 10.2]),  # rounded
@@ -106,3 +106,8 @@ def test_boxes_need_no_masks(check, coco):
     for entry in coco['annotations']:
         del entry['segmentation']
     assert check(deepcopy(coco), masks=False) == ''
+
+
+def test_a_file_that_a_damaged_disk_does_not_give():
+    with pytest.raises(LaunchError, match=r'/proc/self/mem: it cannot be read \(Input/output error\)'):
+        check_annotations('/proc/self/mem', None, None, masks=False, annotated=True)

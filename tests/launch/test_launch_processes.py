@@ -1,6 +1,7 @@
 """Processes fit the machine, and leave their group at the end."""
 
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from torch import distributed
 pytest.importorskip('mmengine')
 
 from mmdet_cbn.launch import LaunchError, leave_processes
-from mmdet_cbn.launch.processes import check_devices
+from mmdet_cbn.launch.errors import is_first_process
+from mmdet_cbn.launch.processes import check_devices, place_process
 
 
 def test_more_processes_than_gpus(monkeypatch):
@@ -54,3 +56,45 @@ def test_processes_leave_their_group(tmp_path):
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0]
     assert [(tmp_path / f'left_{rank}').read_text() for rank in range(2)] == ['2.0', '2.0']
+
+
+JOINED = {'RANK': '3', 'LOCAL_RANK': '1', 'WORLD_SIZE': '4', 'MASTER_ADDR': 'a', 'MASTER_PORT': '1'}
+
+
+@pytest.mark.parametrize(
+    ('launcher', 'environment', 'first'),
+    [
+        ('none', {}, True),
+        ('none', {'LOCAL_RANK': '1'}, True),
+        ('none', {'SLURM_LOCALID': '1'}, True),
+        ('none', JOINED, True),
+        ('pytorch', {'LOCAL_RANK': '1'}, True),  # the check of tools/dist_train.sh
+        ('pytorch', {**JOINED, 'LOCAL_WORLD_SIZE': '2'}, False),
+        ('pytorch', {**JOINED, 'LOCAL_RANK': '0', 'RANK': '0', 'SLURM_LOCALID': '1'}, True),
+        (
+            'slurm',
+            {'SLURM_PROCID': '5', 'SLURM_NTASKS': '8', 'SLURM_NODELIST': 'n', 'SLURM_LOCALID': '1'},
+            False,
+        ),
+        ('mpi', {'OMPI_COMM_WORLD_LOCAL_RANK': '1', 'LOCAL_RANK': '0'}, False),
+        ('mpi', {'LOCAL_RANK': '1'}, True),
+    ],
+)
+def test_ranks_count_where_their_launcher_set_them(launcher, environment, first, monkeypatch):
+    monkeypatch.setattr(os, 'environ', dict(environment))
+    place_process(launcher)
+    assert is_first_process() is first
+
+
+@pytest.mark.parametrize(
+    ('changed', 'words'),
+    [
+        ({'LOCAL_RANK': '2', 'LOCAL_WORLD_SIZE': '2'}, 'LOCAL_RANK=2 and LOCAL_WORLD_SIZE=2'),
+        ({'RANK': '4'}, 'RANK=4 and WORLD_SIZE=4'),
+        ({'WORLD_SIZE': '4.0'}, 'WORLD_SIZE=4.0, which must be a whole number: unset it'),
+    ],
+)
+def test_ranks_that_contradict_each_other(changed, words, monkeypatch):
+    monkeypatch.setattr(os, 'environ', {**JOINED, **changed})
+    with pytest.raises(LaunchError, match=words):
+        place_process('pytorch')

@@ -196,3 +196,22 @@ def test_large_means_lose_no_digits_that_the_window_keeps(window_gradient):
     assert window[0] < 0.5  # ten thousand deviations leave three digits of float32 to begin with
     for error, bound in zip(found, window, strict=True):
         assert error < 2 * bound
+
+
+def test_an_estimate_from_all_positions_changes_nothing():
+    """Of so few rows and images that ``derivative_fraction`` leaves none out."""
+    outputs = []
+    for fraction in (1.0, 0.9):
+        torch.manual_seed(0)
+        norm = CrossIterationBatchNorm2d(
+            6, averaging='exponential', derivative_fraction=fraction, dtype=torch.float64
+        )
+        conv = nn.Conv2d(4, 6, 3, dtype=torch.float64)
+        block = nn.Sequential(conv, norm)
+        pair_conv_norm(block)
+        for _ in range(6):
+            out = block(torch.randn(2, 4, 6, 7, dtype=torch.float64) + 3)
+            with torch.no_grad():
+                conv.weight += 0.1 * torch.randn_like(conv.weight)
+        outputs.append(out)
+    torch.testing.assert_close(*outputs, rtol=1e-9, atol=1e-9)

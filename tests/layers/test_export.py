@@ -3,9 +3,11 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from mmdet_cbn.layers import pair_conv_norm
+from mmdet_cbn.layers import fold_centering, pair_conv_norm
 from tests.helpers.norms import NORMS
+from tests.helpers.snapshot import assert_same, memory
 
 
 @pytest.fixture(params=NORMS)
@@ -27,6 +29,8 @@ dynamo_takes_hooks = pytest.mark.skipif(
     'tool',
     [
         'trace',
+        'script',
+        'fx',
         pytest.param('export', marks=dynamo_takes_hooks),
         pytest.param('compile', marks=dynamo_takes_hooks),
     ],
@@ -35,6 +39,10 @@ def test_the_exported_model_computes_the_same(trained, tool):
     x = torch.randn(2, 3, 9, 9)
     if tool == 'trace':
         exported = torch.jit.trace(trained, x)
+    elif tool == 'script':
+        exported = torch.jit.script(trained)
+    elif tool == 'fx':
+        exported = torch.fx.symbolic_trace(trained)
     elif tool == 'export':
         exported = torch.export.export(trained, (x,)).module()
     else:
@@ -47,3 +55,28 @@ def test_quantization_can_be_prepared(trained):
     prepared = torch.ao.quantization.prepare(trained)
     x = torch.randn(2, 3, 9, 9)
     torch.testing.assert_close(prepared(x), trained(x))
+
+
+def test_a_trace_in_training_mode_is_of_bn_and_says_so(trained):
+    trained.train()
+    before = memory(trained)
+    x = torch.randn(2, 3, 9, 9)
+    with pytest.warns(UserWarning, match='traced in training mode: the trace normalizes by the batch'):
+        traced = torch.jit.trace(trained, x, check_trace=False)
+    y = trained[0](x)
+    torch.testing.assert_close(traced(x), nn.BatchNorm2d(8)(y).relu())
+    assert_same(memory(trained), before)
+
+
+def test_a_scripted_model_does_not_train(trained):
+    scripted = torch.jit.script(trained)
+    with pytest.raises(torch.jit.Error, match='cannot train'):
+        scripted.train()(torch.randn(2, 3, 9, 9))
+
+
+def test_a_folded_model_can_be_scripted(trained):
+    x = torch.randn(2, 3, 9, 9)
+    expected = trained(x)
+    folded = nn.Sequential(fuse_conv_bn_eval(trained[0], trained[1]), trained[2])
+    scripted = torch.jit.script(fold_centering(folded))
+    torch.testing.assert_close(scripted(x), expected)

@@ -119,6 +119,16 @@ def test_a_loaded_layer_goes_on_where_the_saved_one_stood():
         assert ((r - 1).abs().amax((0, 2, 3)) < 1e-9).all() == (done == 900)
 
 
+def test_a_buffer_longer_than_the_first_thousand_fills_before_it_is_averaged():
+    norm = MovingAverageBatchNorm2d(5, buffer_size=1200, warmup_iters=0, dtype=torch.float64)
+    norm.load_state_dict({**norm.state_dict(), 'iterations': torch.tensor(1100)})
+    norm.running_var.uniform_(0.7, 1.4)
+    x = torch.randn(2, 5, 3, 4, dtype=torch.float64)
+    # r brings the batch's own chi2 back to the running value.
+    expected = x / (norm.running_var + norm.eps).sqrt().view(1, -1, 1, 1)
+    torch.testing.assert_close(norm(x), expected, **CLOSE)
+
+
 def follow(
     norm: MovingAverageBatchNorm2d, oracle: LiteralMABN, steps: int, bad: Collection[int] = ()
 ) -> None:
@@ -229,10 +239,3 @@ def test_eval_mode_is_an_affine_map():
 def test_running_value_is_required(change):
     with pytest.raises(ValueError, match='running statistics'):
         MovingAverageBatchNorm2d(3, **change)
-
-
-def test_reestimation_of_running_statistics_is_refused():
-    """``torch.optim.swa_utils.update_bn`` would leave the layer with statistics of nothing."""
-    model = nn.Sequential(MovingAverageBatchNorm2d(3))
-    with pytest.raises(ValueError, match='momentum=None'):
-        torch.optim.swa_utils.update_bn([torch.randn(2, 3, 4, 4)], model)

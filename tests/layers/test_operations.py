@@ -32,8 +32,8 @@ LIMITS = {
         {'averaging': 'exponential', 'window_gradient': True},
         85,
     ),
-    'Naive CBN': (NaiveCrossIterationBatchNorm2d, {}, 42),
-    'Naive CBN, exponential': (NaiveCrossIterationBatchNorm2d, {'averaging': 'exponential'}, 38),
+    'Naive CBN': (NaiveCrossIterationBatchNorm2d, {}, 43),
+    'Naive CBN, exponential': (NaiveCrossIterationBatchNorm2d, {'averaging': 'exponential'}, 39),
     'MABN': (MovingAverageBatchNorm2d, {}, 45),
     'BRN': (BatchRenorm2d, {}, 35),
 }

@@ -148,6 +148,36 @@ def test_a_handover_counts_for_one_call_only():
         norm(y)
 
 
+def hooks(module: nn.Module) -> list[int]:
+    return [len(part._forward_hooks) for part in module]
+
+
+def test_in_eval_mode_nobody_listens():
+    model = nn.Sequential(nn.Conv2d(4, 4, 1), CrossIterationBatchNorm2d(4))
+    pair_conv_norm(model)
+    assert hooks(model) == [1, 0]
+    assert hooks(model.eval()) == [0, 0]
+    twin = deepcopy(model)
+    pair_conv_norm(model)
+    assert hooks(model) == [0, 0]
+    for one in (model, twin):
+        assert hooks(one.train()) == [1, 0]
+        one(torch.randn(2, 4, 6, 6)).sum().backward()
+        assert one[1].window.fill == 1
+
+
+def test_a_shared_convolution_is_listened_to_while_one_of_its_norms_trains():
+    conv = nn.Conv2d(4, 4, 1)
+    norms = [CrossIterationBatchNorm2d(4) for _ in range(2)]
+    pair_conv_norm(nn.ModuleList(nn.Sequential(conv, norm) for norm in norms))
+    norms[0].eval()
+    for norm in norms:
+        norm(conv(torch.randn(2, 4, 6, 6)))
+    assert norms[1].window.fill == 1
+    norms[1].eval()
+    assert not conv._forward_hooks
+
+
 def test_eval_mode_keeps_no_activations():
     model = nn.Sequential(nn.Conv2d(4, 4, 1), CrossIterationBatchNorm2d(4)).eval()
     pair_conv_norm(model)

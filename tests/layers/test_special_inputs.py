@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from mmdet_cbn.layers import (
@@ -56,6 +57,16 @@ def test_non_finite_statistics_do_not_enter(make, value):
 
 
 @every_layer
+def test_a_variance_that_overflows_does_not_enter(make):
+    """Values that are finite, and so is their mean."""
+    block = make_block(make)
+    train(block, 3)
+    before = memory(block[1])
+    block(1e25 * torch.randn(2, 4, 7, 8))
+    assert_same(before, memory(block[1]), but=('iterations',))
+
+
+@every_layer
 @pytest.mark.parametrize('value', [float('inf'), float('nan')])
 def test_running_values_that_are_not_finite_begin_anew(make, value):
     """As in a new layer; the other channels go on."""
@@ -86,31 +97,6 @@ def test_statistics_beyond_what_half_buffers_hold(make):
     norm.running_var.fill_(65504)
     out = norm(torch.randn(2, 6, 7, 8))
     assert (norm.running_var < 65504).all()
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
-@pytest.mark.parametrize('averaging', ['window', 'exponential'])
-def test_compensation_keeps_its_digits_where_matmuls_take_tf32(averaging):
-    """Means of many deviations, and weights that move a little: TF32 would leave the correction no digit."""
-    errors = []
-    for dtype in (torch.float64, torch.float32):
-        torch.manual_seed(0)
-        conv = nn.Conv2d(16, 8, 3, bias=False).to('cuda', dtype)
-        block = nn.Sequential(conv, CrossIterationBatchNorm2d(8, averaging=averaging, dtype=dtype).cuda())
-        pair_conv_norm(block)
-        inputs = torch.randn(6, 2, 16, 12, 12, dtype=torch.float64) + 30
-        precision = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision('high')
-        try:
-            with torch.no_grad():
-                for parameter in conv.parameters():
-                    parameter.add_(1e-4 * torch.randn(parameter.shape, dtype=torch.float64).to(parameter))
-            for x in inputs:
-                out = block(x.to('cuda', dtype))
-        finally:
-            torch.set_float32_matmul_precision(precision)
-        errors.append(out.double())
-    torch.testing.assert_close(errors[1], errors[0], rtol=1e-3, atol=1e-3)
 
 
 def test_mabn_counter_waits_for_finite_statistics():
@@ -145,6 +131,7 @@ def test_training_forward_without_grad_uses_the_window_and_does_not_add(name):
     assert torch.equal(first, with_grad)
     batch_only = nn.BatchNorm2d(6)(block[0](x))
     assert (first - batch_only).abs().max() > 1e-3
+    assert not torch.equal(before['running_mean'], block[1].running_mean)
     assert not torch.equal(before['window.flat'], memory(block[1])['window.flat'])
 
 
@@ -232,7 +219,7 @@ def test_half_precision_activations_have_float32_statistics(name):
         x = 200 + 30 * torch.randn(2, 4, 60, 60)
         y = conv(x).half()
         if name == 'CBN':
-            norm.handover.receive(conv, (x,), y)
+            norm.handover.receive(conv, (x,), {}, y)
         out = norm(y)
         assert out.dtype == torch.float16
         assert out.isfinite().all()
@@ -301,3 +288,107 @@ def test_a_window_of_another_number_of_groups_is_not_used():
         block(torch.randn(2, 4 * groups, 7, 8)).sum().backward()
     assert norm.window.fill == 1
     assert norm.window.mean_derivative.size(0) == 2
+
+
+@pytest.mark.float16
+@pytest.mark.parametrize('averaging', ['window', 'exponential'])
+def test_large_half_activations_enter_window_and_running_statistics(averaging):
+    """The sum of y * x over these positions, divided by their root, overflows float16."""
+    norm = CrossIterationBatchNorm2d(6, averaging=averaging)
+    block = nn.Sequential(nn.Conv2d(4, 6, 1, bias=False), norm)
+    pair_conv_norm(block)
+    for _ in range(3):
+        x = 200 * (torch.randn(2, 1, 300, 300) + 0.3 * torch.randn(2, 4, 300, 300))
+        with torch.autocast('cpu', torch.float16):
+            assert block(x).isfinite().all()
+    assert norm.num_batches_tracked == 3
+    assert (norm.running_var > 2).all()
+    assert norm.window.fill > 1
+
+
+@every_layer
+def test_running_values_that_are_nan_leave_the_output_alone(make):
+    block = make_block(make)
+    block[1].running_var[1] = block[1].running_mean[2] = float('nan')
+    assert block(torch.randn(2, 4, 7, 8)).isfinite().all()
+
+
+def test_mabn_takes_a_mean_in_whenever_it_was_loaded():
+    """Also behind the first 1000 iterations: in eval mode a mean would be subtracted."""
+    block = make_block(LAYERS['MABN'])
+    state = block.state_dict() | {'1.iterations': torch.tensor(2000), '1.running_mean': torch.full((6,), 7.0)}
+    block.load_state_dict(state)
+    train(block, 1)
+    assert not block[1].running_mean.any()
+
+
+class WhatCudaAsksFor(TorchDispatchMode):
+    """Holds the calls of batch norm's backward pass to what CUDA's asserts and the CPU's does not.
+
+    There must be save_mean and save_invstd, empty ones will do, and a weight, whose type its gradient takes.
+    """
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.native_batch_norm_backward.default:
+            weight, save_mean, save_invstd = args[2], args[5], args[6]
+            assert save_mean is not None
+            assert save_invstd is not None
+            assert weight is not None
+        return func(*args, **(kwargs or {}))
+
+
+@every_layer
+def test_batch_norm_backward_is_called_as_cuda_takes_it(make):
+    block = make_block(make)
+    with WhatCudaAsksFor():
+        train(block, 3)
+
+
+DEVICES = ['cpu', pytest.param('cuda', marks=pytest.mark.gpu)]
+
+
+@pytest.mark.parametrize('device', DEVICES)
+@pytest.mark.parametrize('averaging', ['window', 'exponential'])
+def test_compensation_keeps_its_digits_where_matmuls_lose_theirs(averaging, device, monkeypatch):
+    """TF32 on GPUs, bfloat16 on CPUs that have it: weights that move in each step, and a large mean."""
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)  # those of the convolutions are their own
+    outputs, precision = [], torch.get_float32_matmul_precision()
+    for dtype in (torch.float64, torch.float32):
+        torch.manual_seed(0)
+        conv = nn.Conv2d(64, 64, 3, bias=False).to(dtype)
+        block = nn.Sequential(conv, CrossIterationBatchNorm2d(64, averaging=averaging, dtype=dtype))
+        block.to(device)
+        pair_conv_norm(block)
+        steps = 1e-4 * torch.randn(6, *conv.weight.shape, dtype=torch.float64)
+        for x, step in zip(torch.randn(6, 2, 64, 12, 12, dtype=torch.float64) + 30, steps, strict=True):
+            with torch.no_grad():
+                conv.weight.add_(step.to(conv.weight))
+            y = conv(x.to(conv.weight))
+            torch.set_float32_matmul_precision('medium')
+            try:
+                out = block[1](y)
+            finally:
+                torch.set_float32_matmul_precision(precision)
+        outputs.append(out.double())
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-3, atol=1e-3)
+
+
+@every_layer
+def test_a_derivative_that_overflows_stays_out_of_the_window_alone(make):
+    """Inputs near the largest float32 and weights that make ordinary activations of them."""
+    block = make_block(make)
+    norm = block[1]
+    with torch.no_grad():
+        block[0].weight.fill_(1e-38)
+    before = norm.running_var.clone()
+    for _ in range(2):
+        x = 1e38 * torch.randn(2, 4, 7, 8).sign()
+        out = block(x)
+    assert out.isfinite().all()
+    if isinstance(norm, CrossIterationBatchNorm2d):
+        fill = norm.window.fill
+        assert fill == 0 or not fill.isfinite() or norm.averaging == 'exponential' and norm.window.share > 1
+        assert norm.window.flat.isfinite().all()
+    if not isinstance(norm, MovingAverageBatchNorm2d):
+        assert not torch.equal(norm.running_var, before)
+        assert norm.num_batches_tracked == 2

@@ -57,3 +57,17 @@ def test_channels_that_are_constant_stay_finite():
     call = ConvCall(x, weight, padding=(1, 1))
     estimate = estimate_variance_derivative(call, y, batch_moments(y).var, 1 / 4)
     assert torch.equal(estimate, torch.zeros(4, 27))
+
+
+def test_a_part_that_hardly_varies_is_not_blown_up():
+    """All variance is in the first row, which the rows that are used do not see: at most 4 times its own."""
+    torch.manual_seed(0)
+    x = 1e-3 * torch.randn(2, 3, 30, 9, dtype=torch.float64)
+    x[:, :, 0] += 100
+    weight = torch.randn(4, 3, 1, 1, dtype=torch.float64)
+    y = F.conv2d(x, weight)
+    estimate = estimate_variance_derivative(ConvCall(x, weight), y, batch_moments(y).var, 1 / 4)
+    weight.requires_grad_()
+    part = F.conv2d(x, weight)[:, :, 1::4]
+    (derivative,) = torch.autograd.grad(part.var((0, 2, 3), correction=0).sum(), weight)
+    assert estimate.norm() < 8 * derivative.norm()

@@ -75,8 +75,8 @@ def assert_remembers(measured: Measured) -> None:
             mean, var = (column[:, newest_last(norm.window)].T for column in norm.window.values[:2])
             pairs = [(mean, 0, number), (var, 1, number)]
         elif hasattr(norm, 'chi2_buffer'):
-            newest_last = [t % norm.buffer_size for t in range(len(batches) - MICRO_BATCHES, len(batches))]
-            rows = [(row + 1) % norm.buffer_size for row in newest_last]
+            latest = [t % norm.buffer_size for t in range(len(batches) - MICRO_BATCHES, len(batches))]
+            rows = [(row + 1) % norm.buffer_size for row in latest]
             pairs = [(norm.chi2_buffer[rows], 2, MICRO_BATCHES)]
         else:
             running = torch.zeros(norm.num_features, dtype=torch.float64)

@@ -65,13 +65,17 @@ def test_train_and_test_in_two_processes(shapes, tmp_path):
     assert len(list(work_dir.glob('test/*/shown/*'))) > 0
 
 
+STRAY = {'RANK': '1', 'LOCAL_RANK': '1', 'WORLD_SIZE': '2', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': '1'}
+
+
 @pytest.mark.slow
-def test_missing_data_is_one_message(tmp_path):
+@pytest.mark.parametrize('environment', [{}, STRAY], ids=['clean', 'left-by-another-launcher'])
+def test_missing_data_is_one_message(environment, tmp_path):
     """For both programs, and through torchrun's script as well."""
     checkpoint = tmp_path / 'some.pth'
     checkpoint.touch()
     for command in (['dist_train.sh', CONFIG, 2], ['test.py', CONFIG, checkpoint]):
-        result = start(*command, SHAPES=str(tmp_path / 'shapes'))
+        result = start(*command, SHAPES=str(tmp_path / 'shapes'), **environment)
         assert result.returncode == 1
         assert 'Traceback' not in result.stderr
         assert result.stderr.count('data of the config is missing') == 1

@@ -40,7 +40,7 @@ def test_state_is_what_the_formulas_need(rows):
     window = (k - 1) * 4 * (4 * channels + row)
     assert state['CBN'] == state['CBN, fraction 1/8'] == pytest.approx(counter + window + ring)
     assert state['Naive CBN'] == pytest.approx(counter + (k - 1) * 4 * 2 * channels + ring)
-    assert state['CBN, exponential'] == pytest.approx(counter + 4 * (5 * channels + row))
+    assert state['CBN, exponential'] == pytest.approx(counter + 4 * (6 * channels + row))
     assert state['MABN'] == pytest.approx(counter + m * 4 * 2 * channels)
     assert state['BRN'] == pytest.approx(counter)
 

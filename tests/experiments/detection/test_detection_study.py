@@ -25,11 +25,19 @@ RUN = DetectionRun('cbn', batch_size=1, seed=2)
 NORMS = {
     'bn': {'type': 'BN'},
     'gn': {'type': 'GN', 'num_groups': 32},
+    'gn-ws': {'type': 'GN', 'num_groups': 32},
     'sync-bn': {'type': 'NaiveCBN', 'window_size': 1, 'sync': True},
     'brn': {'type': 'BRN', 'warmup_iters': 250},
     'naive-cbn': {'type': 'NaiveCBN', 'window_size': 4},  # which the hook replaces
     'cbn': {'type': 'CBN', 'window_size': 4},
     'cbn-window-gradient': {'type': 'CBN', 'window_size': 4, 'window_gradient': True},
+    'cbn-exponential': {'type': 'CBN', 'window_size': 4, 'averaging': 'exponential'},
+    'cbn-exponential-window-gradient': {
+        'type': 'CBN',
+        'window_size': 4,
+        'averaging': 'exponential',
+        'window_gradient': True,
+    },
     'mabn': {'type': 'MABN', 'buffer_size': 16},
 }
 
@@ -53,7 +61,7 @@ def test_all_of_seed_0_comes_first():
         'cbn_batch1_seed1',
     ]
     assert set(METHODS) == set(NORMS)
-    assert len({run.name for run in plan_runs(list(METHODS), [1, 2], 3)}) == 8 * 2 * 3
+    assert len({run.name for run in plan_runs(list(METHODS), [1, 2], 3)}) == 11 * 2 * 3
 
 
 @pytest.mark.parametrize('method', NORMS)
@@ -63,7 +71,8 @@ def test_norm_of_each_config(tmp_path, method):
     for part in (model.backbone, model.neck, model.roi_head.bbox_head, model.roi_head.mask_head):
         norm = {name: value for name, value in part.norm_cfg.items() if name != 'requires_grad'}
         assert norm == NORMS[method]
-        assert (part.get('conv_cfg') == {'type': 'CenConv2d'}) is (method == 'mabn')
+        convs = {'mabn': {'type': 'CenConv2d'}, 'gn-ws': {'type': 'ConvWS'}}
+        assert part.get('conv_cfg') == convs.get(method)
     hooks = [hook for hook in cfg.get('custom_hooks', []) if 'window_size' in hook]
     windowed = [{'type': 'CrossIterationHook', 'burn_in_epochs': 1.0, 'window_size': 'auto'}]
     assert hooks == (windowed if METHODS[method].has_window else [])

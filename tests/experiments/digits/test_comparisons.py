@@ -1,32 +1,62 @@
-"""Which trials the study consists of."""
+"""What the study compares."""
 
-from experiments.digits.comparisons import FULL, QUICK, all_trials, make_comparisons
+from experiments.digits.comparisons import FULL, QUICK, make_comparisons
 from experiments.digits.norms import COMPETITORS
 from experiments.digits.trials import Trial
 
 
-def test_batch_sizes():
-    by_batch = make_comparisons(FULL)[0].trials
-    assert set(by_batch) == set(COMPETITORS)
+def by_name(scale=FULL, **given):
+    return {comparison.name: comparison.settings for comparison in make_comparisons(scale, **given)}
+
+
+def test_batch_sizes_at_equal_numbers_of_images():
+    by_batch = by_name()['batch_size']
+    assert set(by_batch) == set(COMPETITORS) - {'sync-bn'}
     assert all(list(row) == [1, 2, 4, 8, 32] for row in by_batch.values())
-    assert by_batch['cbn'][4] == tuple(Trial('cbn', 4, seed, 600, 4, 3) for seed in (0, 1, 2))
-    assert by_batch['mabn'][1] == tuple(Trial('mabn', 1, seed, 600) for seed in (0, 1, 2))
-    assert by_batch['cbn'][32] == by_batch['bn'][32]  # k = 1
+    assert by_batch['cbn'][4] == Trial('cbn', 4, 0, 600, 4, 3)
+    assert by_batch['mabn'][1] == Trial('mabn', 1, 0, 600)
+    for method in ('naive-cbn', 'cbn', 'cbn-window-gradient', 'cbn-exponential-window-gradient'):
+        assert by_batch[method][32] == by_batch['bn'][32]  # k = 1
+    assert {setting.images for row in by_batch.values() for setting in row.values()} == {600}
+
+
+def test_batch_sizes_at_equal_numbers_of_iterations():
+    comparisons = by_name()
+    by_batch = comparisons['iterations']
+    assert {setting.iterations for row in by_batch.values() for setting in row.values()} == {300}
+    assert by_batch['gn'][32].images == 300 * 32
+    assert by_batch['cbn'][2] == comparisons['batch_size']['cbn'][2]  # the same trials
+
+
+def test_workers():
+    by_batch = by_name()['workers']
+    assert set(by_batch) == set(COMPETITORS)
+    assert all(list(row) == [1, 2, 4] for row in by_batch.values())
+    # k is that of the images of one worker.
+    assert by_batch['cbn'][4] == Trial('cbn', 4, 0, 2400, 4, 3, workers=8)
+    assert {setting.iterations for row in by_batch.values() for setting in row.values()} == {75}
 
 
 def test_window_sizes_and_burn_in():
-    _, by_window, by_burn_in = (comparison.trials for comparison in make_comparisons(FULL))
+    comparisons = by_name()
+    by_window, by_burn_in = comparisons['window_size'], comparisons['burn_in']
+    bn = Trial('bn', 2, 0, 600)
     assert list(by_window['naive-cbn']) == list(by_window['cbn']) == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert by_window['naive-cbn'][1] == by_window['cbn'][1] == tuple(Trial('bn', 2, s, 600) for s in range(3))
-    assert by_window['naive-cbn'][5][1] == Trial('naive-cbn', 2, 1, 600, 5, 3)
-    assert by_burn_in['cbn'][6][2] == Trial('cbn', 2, 2, 600, 8, 6)
+    assert by_window['naive-cbn'][1] == by_window['cbn'][1] == bn
+    assert by_window['naive-cbn'][5] == Trial('naive-cbn', 2, 0, 600, 5, 3)
+    assert by_burn_in['cbn'][6] == Trial('cbn', 2, 0, 600, 8, 6)
     assert by_burn_in['cbn'][3] == by_window['cbn'][8]
+    assert 'naive-cbn' not in by_burn_in
+    assert set(by_window['bn'].values()) == set(by_burn_in['bn'].values()) == {bn}  # what they are beside
 
 
-def test_each_trial_runs_once():
-    for scale in (FULL, QUICK):
-        trials = all_trials(make_comparisons(scale))
-        assert len({trial.name for trial in trials}) == len(trials)
-        per_seed = [len([trial for trial in trials if trial.seed == seed]) for seed in range(scale.seeds)]
-        assert len(set(per_seed)) == 1
-    assert len(all_trials(make_comparisons(FULL))) == 3 * (7 * 4 + 4 + 3 * 6 + 2 * 4)
+def test_some_methods():
+    found = by_name(QUICK, methods=['cbn', 'bn'])
+    assert {name: list(rows) for name, rows in found.items()} == dict.fromkeys(found, ['bn', 'cbn'])
+    assert 'window_size' not in by_name(methods=['bn', 'gn'])
+
+
+def test_each_setting_of_a_column_once():
+    columns = dict(make_comparisons(FULL)[0].columns())
+    assert len(columns[2]) == 10
+    assert [setting.method for setting in columns[32]] == ['bn', 'gn', 'gn-ws', 'brn', 'mabn']

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from experiments.common.standardized_conv import StandardizedConv2d
 from experiments.digits.norms import COMPETITORS, make_norm, paper_window_size
 from mmdet_cbn.layers import (
     BatchRenorm2d,
@@ -23,19 +24,26 @@ def test_what_each_method_is_made_of():
     assert {name: type(layer) for name, layer in layers.items()} == {
         'bn': nn.BatchNorm2d,
         'gn': nn.GroupNorm,
+        'gn-ws': nn.GroupNorm,
+        'sync-bn': nn.BatchNorm2d,  # over the joint batch of its workers
         'brn': BatchRenorm2d,
         'naive-cbn': NaiveCrossIterationBatchNorm2d,
         'cbn': CrossIterationBatchNorm2d,
         'cbn-window-gradient': CrossIterationBatchNorm2d,
+        'cbn-exponential': CrossIterationBatchNorm2d,
+        'cbn-exponential-window-gradient': CrossIterationBatchNorm2d,
         'mabn': MovingAverageBatchNorm2d,
     }
-    assert layers['gn'].num_groups == 4
+    assert layers['gn'].num_groups == layers['gn-ws'].num_groups == 4
     assert (layers['brn'].warmup_iters, layers['brn'].momentum) == (100, 0.01)
-    for name in ('naive-cbn', 'cbn', 'cbn-window-gradient'):
+    windowed = [name for name in COMPETITORS if 'cbn' in name]
+    assert len(windowed) == 5
+    for name in windowed:
         assert (layers[name].window_size, layers[name].burn_in) == (6, 30)
-    assert not layers['cbn'].window_gradient
-    assert layers['cbn-window-gradient'].window_gradient
-    assert {name for name, method in COMPETITORS.items() if method.conv is CenteredConv2d} == {'mabn'}
+        assert getattr(layers[name], 'window_gradient', False) is ('window-gradient' in name)
+        assert (layers[name].averaging == 'exponential') is ('exponential' in name)
+    convs = {name: method.conv for name, method in COMPETITORS.items() if method.conv is not nn.Conv2d}
+    assert convs == {'mabn': CenteredConv2d, 'gn-ws': StandardizedConv2d}
 
 
 @pytest.mark.parametrize('name', COMPETITORS)

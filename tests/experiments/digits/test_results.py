@@ -20,14 +20,24 @@ def test_what_was_written_is_read(tmp_path):
     assert read_result(folder, TRIAL) is None
     write_result(folder, TRIAL, result())
     assert read_result(folder, TRIAL) == result()
-    assert [path.name for path in folder.iterdir()] == ['cbn_batch2_k8_burn-in3_images60_seed1.json']
+    (path,) = folder.iterdir()
+    assert path.name == 'cbn_batch2_k8_burn-in3_images60_rate0.003_test_seed1.json'
 
 
 def test_each_setting_has_a_file_of_its_own(tmp_path):
-    changes = ({'batch_size': 3}, {'seed': 2}, {'images': 61}, {'window_size': 7}, {'burn_in': 2})
+    changes = (
+        {'batch_size': 3},
+        {'seed': 2},
+        {'images': 61},
+        {'window_size': 7},
+        {'burn_in': 2},
+        {'workers': 2},
+        {'rate': 0.001},
+        {'split': 'validation'},
+    )
     others = [dataclasses.replace(TRIAL, **change) for change in changes]
     others.append(dataclasses.replace(TRIAL, method='naive-cbn'))
-    assert len({result_file(tmp_path, trial) for trial in (TRIAL, *others)}) == 7
+    assert len({result_file(tmp_path, trial) for trial in (TRIAL, *others)}) == 10
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):

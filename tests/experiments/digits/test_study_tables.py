@@ -1,4 +1,4 @@
-"""Means, spreads and tables against numbers computed by hand."""
+"""Means, spreads, marks and tables against numbers computed by hand."""
 
 import csv
 import io
@@ -9,54 +9,76 @@ import pytest
 from experiments.common.seeds import Cell, format_cell, summarize
 from experiments.common.tables import text_table
 from experiments.digits.comparisons import Comparison
-from experiments.digits.plots import plot_comparison, plot_curves
-from experiments.digits.tables import ACCURACY, TRAINING_LOSS, table, to_csv, to_markdown
+from experiments.digits.outcomes import Outcome, read_outcome
+from experiments.digits.plots import plot_comparison, plot_curves, plot_rates
+from experiments.digits.rates import trials_of
+from experiments.digits.tables import (
+    ACCURACY,
+    TRAINING_LOSS,
+    difference_table,
+    rate_table,
+    table,
+    to_csv,
+    to_markdown,
+)
 from experiments.digits.trials import Trial
 
 
-def result(accuracy, diverged=None, loss=1.0):
+def result(accuracy, diverged=None, loss=1.0, population=0.9, rate=0.003):
     accuracies = [0.1] * 11 + [accuracy]
     epochs = 12 if diverged is None else diverged - 1
+    last = [] if diverged else [population]
     return {
         'accuracy': accuracies[:epochs],
         'training_loss': [loss] * epochs,
         'held_out_loss': [0.5] * epochs,
+        'slow_accuracy': last,
+        'population_accuracy': last,
         'diverged': diverged,
         'seconds': 2.0,
         'torch': '2',
-        'settings': {'method': 'some'},
+        'settings': {'method': 'some', 'rate': rate},
     }
 
 
-BN = (Trial('bn', 2, 0, 9), Trial('bn', 2, 1, 9), Trial('bn', 2, 2, 9))
-GN = (Trial('gn', 2, 0, 9), Trial('gn', 2, 1, 9), Trial('gn', 2, 2, 9))
-RESULTS = {
-    BN[0]: result(0.80, loss=0.25),
-    BN[1]: result(0.82, loss=0.5),
-    BN[2]: result(0.87, loss=0.75),
-    GN[0]: result(0.5),
-    GN[1]: result(0.0, diverged=3),
-    GN[2]: result(0.7),
-}
-COMPARISON = Comparison('batch_size', 'Batch sizes', 'batch size (images)', {'bn': {2: BN}, 'gn': {2: GN}})
+BN = [result(0.80, loss=0.25), result(0.82, loss=0.5), result(0.87, loss=0.75)]
+GN = [result(0.5), result(0.0, diverged=3), result(0.7)]
+# Above BN by 1, 2 and 3 points: 2 +- 4.303 / sqrt(3) at 2 degrees of freedom, which holds 0.
+BRN = [result(0.81), result(0.84), result(0.90)]
+# Above BN by 5, 5 and 6 points: 5.33 +- 4.303 * sqrt(1 / 3) / sqrt(3) = 1.43.
+MABN = [result(0.85), result(0.87), result(0.93)]
+METHODS = {'bn': BN, 'gn': GN, 'brn': BRN, 'mabn': MABN}
+COMPARISON = Comparison(
+    'batch_size',
+    'Batch sizes',
+    'batch size (images)',
+    {method: {2: Trial(method, 2, 0, 9)} for method in METHODS},
+    log_axis=True,
+)
+RATES = [result(0, population=0.3, rate=0.001), result(0, population=0.5), result(0, diverged=2, rate=0.01)]
+OUTCOME = Outcome(
+    COMPARISON,
+    {method: {2: results} for method, results in METHODS.items()},
+    {method: {2: RATES} for method in METHODS},
+)
 
 
 def test_mean_and_sample_standard_deviation():
-    cell = summarize([RESULTS[trial] for trial in BN], ACCURACY)
+    cell = summarize(BN, ACCURACY)
     assert cell.mean == pytest.approx(83.0)
     assert cell.spread == pytest.approx(13**0.5)  # (9 + 1 + 16) / 2
     assert (cell.diverged, cell.seeds) == (0, 3)
-    loss = summarize([RESULTS[trial] for trial in BN], TRAINING_LOSS)
+    loss = summarize(BN, TRAINING_LOSS)
     assert (loss.mean, loss.spread) == (pytest.approx(0.5), pytest.approx(0.25))
-    assert summarize([RESULTS[trial] for trial in BN], ACCURACY, epoch=0).mean == pytest.approx(10.0)
+    assert summarize(BN, ACCURACY, epoch=0).mean == pytest.approx(10.0)
 
 
 def test_divergence_is_counted_and_not_averaged():
-    cell = summarize([RESULTS[trial] for trial in GN], ACCURACY)
+    cell = summarize(GN, ACCURACY)
     assert (cell.mean, cell.diverged, cell.seeds) == (pytest.approx(60.0), 1, 3)
     assert cell.spread == pytest.approx(200**0.5)
     # Before it diverged, a seed does not count either: the means of all epochs are of the same seeds.
-    assert summarize([RESULTS[trial] for trial in GN], ACCURACY, epoch=0) == Cell(10.0, 0.0, 1, 3)
+    assert summarize(GN, ACCURACY, epoch=0) == Cell(10.0, 0.0, 1, 3)
     assert summarize([result(0, 1), result(0, 2)], ACCURACY) == Cell(None, None, 2, 2)
     assert summarize([result(0.5)], ACCURACY) == Cell(50.0, None, 0, 1)
 
@@ -68,15 +90,47 @@ def test_how_cells_read():
     assert format_cell(Cell(None, None, 3, 3), 1) == 'diverged'
 
 
-def test_tables():
-    rows = table(COMPARISON, RESULTS, ACCURACY)
+def test_what_stands_in_the_table():
+    rows = table(OUTCOME, ACCURACY)
     assert rows == [
         ['batch size (images)', '2'],
         ['BN', '83.0 ± 3.6'],
         ['GN', '60.0 ± 14.1 (1 of 3 diverged)'],
+        ['BRN', '85.0 ± 4.6'],
+        ['MABN', '**88.3 ± 4.2** ▲'],
     ]
     assert text_table(rows).splitlines()[1] == 'BN                   83.0 ± 3.6'
-    text = to_markdown([COMPARISON], RESULTS)
+
+
+def test_marks():
+    """BRN is below MABN by 4, 3 and 3 points; without MABN it is the best, and BN cannot be told from it."""
+    some = Outcome(COMPARISON, {name: {2: METHODS[name]} for name in ('bn', 'brn')}, {})
+    assert [row[1] for row in table(some, ACCURACY)[1:]] == ['**83.0 ± 3.6**', '**85.0 ± 4.6**']
+    lower = Outcome(COMPARISON, {'bn': {2: MABN}, 'mabn': {2: BN}}, {})
+    assert [row[1] for row in table(lower, ACCURACY)[1:]] == ['**88.3 ± 4.2**', '83.0 ± 3.6 ▼']
+    without = Outcome(COMPARISON, {'brn': {2: BRN}}, {})  # BN did not take part
+    assert table(without, ACCURACY)[1][1] == '**85.0 ± 4.6**'
+
+
+def test_the_lowest_loss_is_the_best():
+    rows = dict(table(OUTCOME, TRAINING_LOSS)[1:])
+    assert rows['BN'] == '**0.50 ± 0.25**'
+    assert rows['MABN'] == '**1.00 ± 0.00**'  # 0.5 above, of which three seeds cannot be sure
+
+
+def test_differences_and_rates():
+    rows = dict(difference_table(OUTCOME, ACCURACY)[1:])
+    assert rows == {
+        'BN': '-',
+        'GN': '-23.5 (-106.1 to +59.1)',  # of two seeds: 6.5 * 12.706 around -23.5
+        'BRN': '+2.0 (-0.5 to +4.5)',
+        'MABN': '+5.3 (+3.9 to +6.8)',
+    }
+    assert rate_table(OUTCOME)[1] == ['BN', '0.003']
+
+
+def test_markdown():
+    text = to_markdown([OUTCOME])
     heading, line, bn, gn = (
         r'\| batch size \(images\) \| 2 +\|',
         r'\|-+\|-+\|',
@@ -84,20 +138,46 @@ def test_tables():
         r'\| GN +\| 60\.0',
     )
     assert re.search('\n'.join(('', heading, line, bn, gn)), text)
-    assert re.search(r'\| BN +\| 0\.50 ± 0\.25 +\|', text)
+    assert re.search(r'\| BN +\| \*\*0\.50 ± 0\.25\*\* +\|', text)
+
+
+def test_only_whole_columns_are_reported():
+    settings = {method: {size: Trial(method, size, 0, 9) for size in (2, 4)} for method in ('bn', 'gn')}
+    comparison = Comparison('batch_size', 'Batch sizes', 'batch size (images)', settings)
+    results = {}
+
+    def run(setting, split):
+        for trial in trials_of(setting, 2, results.get):
+            if trial.split == split:
+                population = 0.5 if trial.rate == 0.003 else 0.4
+                results[trial] = result(0.4, population=population, rate=trial.rate)
+
+    for setting in (settings['bn'][2], settings['bn'][4], settings['gn'][2]):
+        assert read_outcome(comparison, 2, results.get) is None
+        run(setting, 'validation')
+        run(setting, 'test')
+    run(settings['gn'][4], 'validation')
+    outcome = read_outcome(comparison, 2, results.get)
+    assert outcome.values == [2]
+    assert [len(outcome.compared[method][2]) for method in ('bn', 'gn')] == [2, 2]
+    assert [r['settings']['rate'] for r in outcome.tuning['gn'][2]] == [0.001, 0.003, 0.01, 0.03]
+    run(settings['gn'][4], 'test')
+    assert read_outcome(comparison, 2, results.get).values == [2, 4]
 
 
 def test_one_line_a_trial():
-    rows = list(csv.DictReader(io.StringIO(to_csv(RESULTS))))
+    rows = list(csv.DictReader(io.StringIO(to_csv([*BN, *GN]))))
     assert len(rows) == 6
     assert (rows[1]['accuracy'], rows[1]['training_loss'], rows[1]['diverged']) == ('0.82', '0.5', '')
+    assert (rows[1]['population_accuracy'], rows[4]['population_accuracy']) == ('0.9', '')
     assert (rows[4]['accuracy'], rows[4]['diverged']) == ('0.1', '3')
 
 
-def test_pictures(tmp_path):
-    for path in (tmp_path / 'a.png', tmp_path / 'b.png'):
-        plot_comparison(COMPARISON, RESULTS, path) if path.stem == 'a' else plot_curves(
-            COMPARISON, 2, RESULTS, path
-        )
-        assert path.read_bytes().startswith(b'\x89PNG')
-        assert path.stat().st_size > 10_000
+@pytest.mark.parametrize(
+    'plot', [plot_comparison, plot_rates, lambda outcome, path: plot_curves(outcome, 2, path)]
+)
+def test_pictures(tmp_path, plot):
+    path = tmp_path / 'a.png'
+    plot(OUTCOME, path)
+    assert path.read_bytes().startswith(b'\x89PNG')
+    assert path.stat().st_size > 10_000

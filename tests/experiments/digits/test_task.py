@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from experiments.digits import task
 from experiments.digits.task import batches, held_out_samples, training_samples
 
-HELD_OUT_FROM = 1797 - 500
+PARTS = {'training': range(1297), 'validation': range(1297, 1497), 'test': range(1497, 1797)}
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,8 @@ def test_samples_depend_on_seed_epoch_and_place_alone():
     longer = training_samples(0, 0, 30)
     assert torch.equal(longer.images[:20], first.images)
     assert torch.equal(longer.labels[:20], first.labels)
-    for other in (training_samples(1, 0, 20), training_samples(0, 1, 20), held_out_samples(20)):
+    held_out = [held_out_samples(split, 20) for split in ('validation', 'test')]
+    for other in (training_samples(1, 0, 20), training_samples(0, 1, 20), *held_out):
         assert not (other.images == first.images).any(dim=0).all()
         assert (other.images - first.images).abs().mean() > 0.05
 
@@ -66,21 +67,36 @@ def tight(image):
     return image / image.norm()
 
 
-@pytest.mark.parametrize('held_out', [False, True])
-def test_labels_are_those_of_the_digits_shown(monkeypatch, held_out):
+@pytest.mark.parametrize('split', PARTS)
+def test_labels_are_those_of_the_digits_shown(monkeypatch, split):
     """Without clutter, the nearest of scikit-learn's digits has the label and lies in the right part."""
     monkeypatch.setattr(task, 'FRAGMENTS', 0)
     monkeypatch.setattr(task, 'NOISE', 0.0)
     monkeypatch.setattr(task, 'BACKGROUND', (0.0, 0.0))
     count = 60
-    images, labels = held_out_samples(count) if held_out else training_samples(0, 0, count)
+    images, labels = training_samples(0, 0, count) if split == 'training' else held_out_samples(split, count)
     source = load_digits()
     known = torch.stack([tight(torch.from_numpy(image).float()) for image in source.images]).flatten(1)
     shown = torch.stack([tight(image[0]) for image in images]).flatten(1)
     nearest = (shown @ known.T).argmax(1)
     assert (torch.from_numpy(source.target)[nearest] == labels).double().mean() >= 0.95
-    # The nearest digit is not always the one shown, but were it of the wrong part, few would be of the right.
-    assert ((nearest >= HELD_OUT_FROM) == held_out).double().mean() >= 0.6
+
+
+@pytest.mark.parametrize('split', PARTS)
+def test_each_split_shows_digits_of_its_own(monkeypatch, split):
+    """Alone on the whole canvas, a digit is the enlarged one of scikit-learn's, up to its border."""
+    for name, value in (('FRAGMENTS', 0), ('NOISE', 0.0), ('BACKGROUND', (0.0, 0.0))):
+        monkeypatch.setattr(task, name, value)
+    monkeypatch.setattr(task, 'DIGIT_SIZE', (32, 32))
+    monkeypatch.setattr(task, 'DIGIT_CONTRAST', (1.0, 1.0))
+    images = training_samples(0, 0, 60).images if split == 'training' else held_out_samples(split, 60).images
+    known = torch.from_numpy(load_digits().images).float()[:, None] / 16
+    inner = (slice(None), 0, slice(2, -2), slice(2, -2))
+    enlarged = F.interpolate(known, (32, 32), mode='bilinear')[inner].flatten(1)
+    distance, shown = (images[inner].flatten(1)[:, None] - enlarged).abs().amax(2).min(1)
+    assert distance.max() < 1e-5
+    assert {*shown.tolist()} <= {*PARTS[split]}
+    assert len({*shown.tolist()}) > 40
 
 
 def test_digits_are_pasted_whole(monkeypatch):
@@ -91,7 +107,7 @@ def test_digits_are_pasted_whole(monkeypatch):
     monkeypatch.setattr(task, 'DIGIT_SIZE', (24, 24))
     monkeypatch.setattr(task, 'DIGIT_CONTRAST', (0.5, 0.5))
     images, _ = training_samples(0, 0, 200)
-    sums = torch.from_numpy(load_digits().images[:HELD_OUT_FROM]).sum((1, 2)) / 16 * 9 * 0.5
+    sums = torch.from_numpy(load_digits().images[: len(PARTS['training'])]).sum((1, 2)) / 16 * 9 * 0.5
     for total in images.double().sum((1, 2, 3)):
         assert (sums - total).abs().min() < 0.05 * total
     boxes = [(image[0] > 0).nonzero() for image in images]

@@ -2,20 +2,22 @@
 
 import json
 import math
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 from experiments.digits import trials
 from experiments.digits.norms import COMPETITORS
-from experiments.digits.trials import Trial, learning_rate, run_trial
+from experiments.digits.trials import learning_rate, run_trial
 
+Trial = partial(trials.Trial, held_out=50)
 TINY = Trial('cbn', batch_size=4, seed=0, images=10, window_size=3, burn_in=1)
 
 
 @pytest.fixture(autouse=True)
-def _short(monkeypatch):
-    monkeypatch.setattr(trials, 'HELD_OUT', 50)
+def _one_thread():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -35,6 +37,10 @@ def test_learning_rate_follows_the_linear_rule_and_the_schedule():
     assert rates[110:] == pytest.approx([0.00012] * 10)
     larger = Trial('bn', batch_size=32, seed=0, images=320)
     assert learning_rate(larger, 10) == pytest.approx(0.096)
+    assert learning_rate(replace(larger, rate=0.01), 10) == pytest.approx(0.32)
+    workers = Trial('bn', batch_size=4, seed=0, images=320, workers=8)
+    assert workers.iterations == 10
+    assert learning_rate(workers, 10) == pytest.approx(0.096)
 
 
 @pytest.mark.parametrize('method', COMPETITORS)
@@ -45,6 +51,7 @@ def test_a_trial_repeats_bit_by_bit(method):
     torch.manual_seed(7)
     assert without_seconds(run_trial(trial)) == without_seconds(first)
     assert len(first['training_loss']) == len(first['accuracy']) == len(first['held_out_loss']) == 12
+    assert len(first['slow_accuracy']) == len(first['population_accuracy']) == 1
     assert first['diverged'] is None
 
 
@@ -60,9 +67,39 @@ def test_what_a_trial_is_set_to_changes_what_comes_out():
             Trial('cbn', 4, 0, 10, 3, 2),
             Trial('naive-cbn', 4, 0, 10, 3, 1),
             Trial('cbn-window-gradient', 4, 0, 10, 3, 1),
+            Trial('cbn', 2, 0, 10, 3, 1, workers=2),
+            replace(TINY, rate=0.001),
         )
     }
-    assert len(losses) == 8
+    assert len(losses) == 10
+
+
+def test_the_split_changes_what_is_evaluated_and_not_what_is_trained():
+    test, validation = run_trial(TINY), run_trial(replace(TINY, split='validation'))
+    assert test['training_loss'] == validation['training_loss']
+    assert not set(test['held_out_loss']) & set(validation['held_out_loss'])
+
+
+def test_three_ways_to_evaluate_one_training():
+    trial = Trial('bn', batch_size=2, seed=0, images=100, rate=0.01, held_out=500)
+    result = run_trial(trial)
+    accuracies = {result[name][-1] for name in ('accuracy', 'slow_accuracy', 'population_accuracy')}
+    assert len(accuracies) == 3
+    gn = run_trial(replace(trial, method='gn', images=10))
+    assert gn['accuracy'][-1] == gn['slow_accuracy'][-1] == gn['population_accuracy'][-1]
+
+
+def test_sync_bn_is_bn_over_the_joint_batch_of_the_workers():
+    sync = run_trial(Trial('sync-bn', 2, 0, 16, workers=4))
+    assert sync['training_loss'] == run_trial(Trial('bn', 8, 0, 16))['training_loss']
+    assert sync['training_loss'] != run_trial(Trial('bn', 2, 0, 16, workers=4))['training_loss']
+
+
+def test_workers_that_find_no_images_sit_out():
+    """Ten images are three iterations of four workers, of whom two have none in the last one."""
+    result = run_trial(Trial('bn', 1, 0, 10, workers=4))
+    assert result['diverged'] is None
+    assert all(math.isfinite(loss) for loss in result['training_loss'])
 
 
 def test_burn_in_is_bn():
@@ -81,11 +118,11 @@ def test_settings_state_the_hyper_parameters():
     assert json.loads(json.dumps(values)) == values
 
 
-def test_divergence_is_recorded_and_ends_the_trial(monkeypatch):
-    monkeypatch.setattr(trials, 'LEARNING_RATE', 1e30)
-    result = run_trial(TINY)
+def test_divergence_is_recorded_and_ends_the_trial():
+    result = run_trial(replace(TINY, rate=1e30))
     assert 1 <= result['diverged'] < 12
     assert len(result['training_loss']) == len(result['accuracy']) == result['diverged'] - 1
+    assert result['slow_accuracy'] == result['population_accuracy'] == []
     json.dumps(result, allow_nan=False)
 
 

@@ -32,6 +32,7 @@ def bare(tmp_path, monkeypatch):
     monkeypatch.setenv('PYTHONPATH', f'{tmp_path / "site"}:{ROOT}')
     monkeypatch.setenv('PYTHON', sys.executable)
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    monkeypatch.setenv('PYTEST_DISABLE_PLUGIN_AUTOLOAD', '1')  # of plugins that are hidden
 
 
 @pytest.mark.slow

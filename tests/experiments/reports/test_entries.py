@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ pytest.importorskip('mmengine')
 
 from mmengine.config import Config
 
+from experiments.reports.configs import read_dumped_config
 from experiments.reports.entries import ReportError, read_entry
 
 CONFIG = """
@@ -310,3 +312,46 @@ def test_paper_without_numbers(start, configs, lines):
     text = f'Models:\n  - {lines}'.replace('{', '{Name: detector, ', 1)
     (configs / 'cbn/metafile.yml').write_text(text)
     assert read_entry(start(*whole()), configs).published == {}
+
+
+def test_a_config_of_a_foreign_run_is_not_executed(start, configs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    work_dir = start(*whole())
+    for attack in (
+        "import pathlib\npathlib.Path('executed').touch()\n",
+        "train_cfg = dict(max_epochs=__import__('pathlib').Path('executed').touch())\n",
+        "max_epochs = [open('executed', 'w') for _ in range(1)]\n",
+    ):
+        for path in (work_dir / 'detector.py', work_dir / FIRST / 'vis_data/config.py'):
+            path.write_text(attack)
+        entry = read_entry(work_dir, configs)
+        assert (entry.status, entry.ours['box AP']) == ('unknown', pytest.approx(37.6))
+        assert entry.where.startswith('no readable config in the folder; ')
+    assert not Path('executed').exists()
+
+
+def test_all_that_mmengine_writes_into_a_config_is_read_back(tmp_path):
+    settings = {
+        'numbers': [1, -2, 0.5, -1e-3, float('inf'), float('-inf'), True, None],
+        'nested': [{'a': ({'b': [{}]}, ()), 'type': 'X'}, [[1, 2], ('x',)]],
+        'texts': ['it\'s "so"', 'two\nlines', 'h\u00e9'],
+        'keys': {'a-b': 1, 2: 'two', 'inner': {'x y': dict(z=[1])}},
+        'empty': {},
+    }
+    Config(settings).dump(tmp_path / 'config.py')
+    assert read_dumped_config(tmp_path / 'config.py').to_dict() == Config(settings).to_dict()
+
+
+@pytest.mark.parametrize('value', ['12', 'None', '{}', '[1]', "dict(max_epochs='x')", 'dict(max_epochs=[])'])
+def test_a_config_without_a_length_of_training(start, configs, value):
+    work_dir = start(*whole())
+    (work_dir / FIRST / 'vis_data/config.py').write_text(f'train_cfg = {value}\nload_from = 3\n')
+    assert read_entry(work_dir, configs).status == 'unknown'
+
+
+@pytest.mark.parametrize('content', [b'[1]', b'"x"', b'{"coco/bbox_mAP": "high"}', b'\xff', b''])
+def test_a_damaged_evaluation(start, configs, content):
+    work_dir = start(test=metrics(0.3))
+    (work_dir / FIRST / f'{FIRST}.json').write_bytes(content)
+    entry = read_entry(work_dir, configs)
+    assert (entry.status, entry.ours) == ('evaluated', {})

@@ -62,6 +62,28 @@ def test_line_cut_short_is_left_out(tmp_path):
     assert len(read_run(tmp_path).train) == 1
 
 
+@pytest.mark.parametrize(
+    'line',
+    [
+        b'[1, 2]',
+        b'"loss"',
+        b'7',
+        b'{"loss": 2.5}',
+        b'{"loss": "low", "step": "seven"}',
+        b'{"loss": 2.5, "step": null}',
+        b'{"loss": 2.5, "step": NaN, "epoch": 1}',
+        b'{"loss": 2.5, "step": 1' + b'0' * 400 + b'}',
+        b'{"loss": 2.5, "step": 7}',  # of no epoch, among lines of epochs
+        b'\xff\xfe{}',
+        b'[' * 100_000,
+    ],
+)
+def test_lines_that_mmengine_did_not_write_are_left_out(tmp_path, line):
+    path = write(tmp_path, '20260101_000000', train(1, 3.0, epoch=1))
+    path.write_bytes(path.read_bytes() + line + b'\n' + b'{"loss": 2.0, "step": 2, "epoch": 1}\n')
+    assert [row['step'] for row in read_run(tmp_path).train] == [1, 2]
+
+
 def test_folder_without_a_run(tmp_path):
     with pytest.raises(FileNotFoundError, match=str(tmp_path)):
         read_run(tmp_path)
@@ -75,6 +97,13 @@ def test_metrics_of_the_last_evaluation(tmp_path):
         (tmp_path / time / f'{time}.json').write_text(json.dumps({'coco/bbox_mAP': ap}))
         (tmp_path / time / 'results.bbox.json').write_text('[]')
     assert read_test_metrics(tmp_path) == {'coco/bbox_mAP': 0.2}
+
+
+def test_metrics_that_are_none(tmp_path):
+    (tmp_path / '20260101_000000').mkdir()
+    (tmp_path / '20260101_000000/20260101_000000.json').write_text('[0.1]')
+    with pytest.raises(ValueError, match=r'20260101_000000\.json holds no metrics'):
+        read_test_metrics(tmp_path)
 
 
 def test_metrics_that_two_processes_wrote(tmp_path):
