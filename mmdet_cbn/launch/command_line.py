@@ -6,6 +6,7 @@ import re
 from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Sequence
 from difflib import get_close_matches
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -112,12 +113,19 @@ def _read(path: str) -> Config:
             ) from None
         sister = re.match(r'(\w+) is not installed', text)
         if sister and sister[1] in _SISTERS:
+            library = _SISTERS[sister[1]]
             raise LaunchError(
-                f'{path} trains with {_SISTERS[sister[1]]} ({sister[1]}), which is not installed: run '
-                'pip install --requirement requirements/sisters.txt, or tools/setup_env.sh in a checkout'
+                f'{path} trains with {library}, which is not installed: run tools/setup_env.sh in a '
+                f'checkout, or pip install {_beside_mmengine(library.lower())}'
             ) from None
         text = re.sub(r', the current sys\.path is: .* (?=You should)', '. ', text)  # pages of folders
         raise LaunchError(f'cannot read the config {path}: {type(error).__name__}: {text}') from error
+
+
+def _beside_mmengine(name: str) -> str:
+    """Return the distribution of a library that fits the installed one of MMEngine, which has two."""
+    mmengine = packages_distributions().get('mmengine', ['mmengine'])[0]
+    return mmengine.replace('mmengine', name)
 
 
 def _replace(cfg: Config, settings: dict[str, Any]) -> None:

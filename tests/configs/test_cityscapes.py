@@ -196,7 +196,7 @@ def test_learns_is_tested_and_reported(streets: Path, tmp_path, monkeypatch):
     config_file, work = f'configs/cityscapes/{name}.py', tmp_path / name
     # PolyLR would follow a warm-up of 558 iterations.
     length = ['train_cfg.max_iters=40', 'train_cfg.val_interval=40', 'param_scheduler.0.end=3']
-    settings = [*options(), *length]
+    settings = [*options(), *length, 'model.backbone.depth=50']
     runner = run('train.py', config_file, '--work-dir', work, options=settings)
     losses, _ = runner.message_hub.log_scalars['train/loss'].data
     assert losses[-3:].mean() < 0.8 * losses[:3].mean()
