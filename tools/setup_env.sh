@@ -140,7 +140,7 @@ pip_install --requirement "$PINS" "${REQUIREMENTS[@]/#/--requirement=}"
 pip_install --force-reinstall --no-deps opencv-python-headless
 pip_install --no-build-isolation --no-deps --editable .
 
-"$VENV/bin/python" -W ignore -c 'import torchvision, mmcv.ops, mmdet.apis, mmpretrain, mmseg, mmdet_cbn' ||
+"$VENV/bin/python" -W ignore -c 'import torchvision, mmcv.ops, mmdet.apis, mmpretrain, mmseg.apis, mmdet_cbn' ||
     fail "$VENV is complete and yet does not work; delete it and run this again"
 fingerprint >"$STAMP"
 echo "== $VENV is ready"

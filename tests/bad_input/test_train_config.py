@@ -9,7 +9,7 @@ from tests.helpers.wrong_input import CBN, TRAIN, Case, each_of, norm, options, 
 
 
 def hide(module: str) -> None:
-    exec(hiding([module]))
+    exec(hiding([module]), {})
     sys.modules.pop(module, None)
 
 

@@ -29,13 +29,18 @@ def write_digits(folder: Path, train: int, val: int) -> None:
                 cv2.imwrite(str(place / f'{index}.png'), enlarged)
 
 
-def options(depth: int = 18) -> list[str]:
-    """Return ``--cfg-options`` that fit a row of configs/imagenet to these images, and make it small."""
+def options(depth: int = 18, channels: int = 32) -> list[str]:
+    """Return ``--cfg-options`` that fit a row of configs/imagenet to these images, and make it small.
+
+    Args:
+        depth: Of the row's ResNet.
+        channels: Of its first layer; GN has 32 groups.
+    """
     classes = 'dataset.metainfo.classes=' + ','.join(CLASSES)
     return [
-        'model.backbone.base_channels=32',  # GN has 32 groups
-        'model.backbone.stem_channels=32',
-        f'model.head.in_channels={256 if depth == 18 else 1024}',
+        f'model.backbone.base_channels={channels}',
+        f'model.backbone.stem_channels={channels}',
+        f'model.head.in_channels={channels * (8 if depth == 18 else 32)}',
         f'model.head.num_classes={len(CLASSES)}',
         'data_preprocessor.num_classes=10',
         *(f'{split}_dataloader.{classes}' for split in ('train', 'val', 'test')),

@@ -50,7 +50,7 @@ def test_train_and_test_in_two_processes_and_report(digits: Path, tmp_path, monk
     # Gentle crops, and no flips: these are digits.
     crops = ['train_dataloader.dataset.pipeline.1.crop_ratio_range=(0.7,1.0)']
     crops += ['train_dataloader.dataset.pipeline.2.prob=0.0', 'train_cfg.val_interval=3']
-    settings = [*options(), 'train_cfg.max_epochs=3', *burn_in, *crops]
+    settings = [*options(channels=16), 'train_cfg.max_epochs=3', *burn_in, *crops]
     arguments = ['--work-dir', work, '--cfg-options', *settings]
     status, output = start('bash', 'tools/dist_train.sh', CONFIG, 2, *arguments, digits=digits)
     assert status == 0, output[-3000:]
