@@ -22,7 +22,7 @@ CONFIG = f'configs/imagenet/{NAME}.py'
 @pytest.fixture(scope='module')
 def digits(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('data') / 'digits'
-    write_digits(folder, train=32, val=10)
+    write_digits(folder, train=24, val=10)
     return folder
 
 
@@ -50,18 +50,18 @@ def test_train_and_test_in_two_processes_and_report(digits: Path, tmp_path, monk
     # Gentle crops, and no flips: these are digits.
     crops = ['train_dataloader.dataset.pipeline.1.crop_ratio_range=(0.7,1.0)']
     crops += ['train_dataloader.dataset.pipeline.2.prob=0.0', 'train_cfg.val_interval=3']
-    settings = [*options(channels=16), 'train_cfg.max_epochs=3', *burn_in, *crops]
+    settings = [*options(channels=16), 'train_cfg.max_epochs=3', 'param_scheduler.T_max=3', *burn_in, *crops]
     arguments = ['--work-dir', work, '--cfg-options', *settings]
     status, output = start('bash', 'tools/dist_train.sh', CONFIG, 2, *arguments, digits=digits)
     assert status == 0, output[-3000:]
     (file,) = work.glob('*/vis_data/scalars.json')
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     losses = [row['loss'] for row in rows if 'loss' in row]
-    assert len(losses) == 3 * 320 / (2 * 4)
+    assert len(losses) == 3 * 240 / (2 * 4)
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
     fills = {row['iter']: row['cbn_fill'] for row in rows if 'cbn_fill' in row}
-    assert fills[120] == 3  # the earlier iterations of a window of 4
-    assert min(fills) > 80  # the burn-in
+    assert fills[90] == 3  # the earlier iterations of a window of 4
+    assert min(fills) > 60  # the burn-in
 
     command = ['bash', 'tools/dist_test.sh', CONFIG, work / 'epoch_3.pth', 2]
     status, output = start(*command, *arguments, digits=digits)
@@ -69,7 +69,7 @@ def test_train_and_test_in_two_processes_and_report(digits: Path, tmp_path, monk
     # Not what the training measured: there each process has running statistics of its own.
     (file,) = find_tests(work)
     metrics, _ = json.JSONDecoder().raw_decode(file.read_text())  # both processes write it
-    assert 20 < metrics['accuracy/top1'] <= metrics['accuracy/top5'] <= 100  # 10 % by chance
+    assert 40 < metrics['accuracy/top1'] <= metrics['accuracy/top5'] <= 100  # 10 % by chance
 
     monkeypatch.setattr(sys, 'argv', ['report.py', str(work)])
     runpy.run_path(str(ROOT / 'tools/report.py'), run_name='__main__')
