@@ -13,6 +13,9 @@ NORM_LAYERS = {
     'NaiveCBN': layers.NaiveCrossIterationBatchNorm2d,
     'MABN': layers.MovingAverageBatchNorm2d,
     'BRN': layers.BatchRenorm2d,
+    'GhostBN': layers.GhostBatchNorm2d,
+    'GhostBRN': layers.GhostBatchRenorm2d,
+    'GhostMABN': layers.GhostMovingAverageBatchNorm2d,
 }
 
 

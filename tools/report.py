@@ -27,7 +27,7 @@ def parse_args() -> Namespace:
     parser.add_argument('--format', choices=FORMATS, default='md', help='Markdown (default) or CSV')
     parser.add_argument('--out', type=Path, metavar='FILE', help='write the report here, not to the screen')
     parser.add_argument(
-        '--curves', type=Path, metavar='FILE.png', help='draw training loss and validation AP'
+        '--curves', type=Path, metavar='FILE.png', help='draw training loss and what validation measured'
     )
     args = parser.parse_args()
     if args.curves and args.curves.suffix != '.png':
@@ -49,7 +49,7 @@ def draw(entries: Sequence[Entry], path: Path) -> None:
     if not logs:
         raise ReportError('--curves: none of the runs has a log of a training')
     by_epoch = all(log.by_epoch for log in logs.values())
-    metrics = ('coco/bbox_mAP', 'coco/segm_mAP')
+    metrics = ('coco/bbox_mAP', 'coco/segm_mAP', 'accuracy/top1', 'mIoU')
     write(path, lambda partial: plot_curves(logs, partial, metrics, loss_by_epoch=by_epoch))
 
 

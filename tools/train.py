@@ -1,4 +1,4 @@
-"""Train a detector: ``python tools/train.py CONFIG``, or tools/dist_train.sh for several processes."""
+"""Train a model: ``python tools/train.py CONFIG``, or tools/dist_train.sh for several processes."""
 
 from argparse import ArgumentParser, Namespace
 
@@ -20,7 +20,7 @@ SECTIONS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 
 def parse_arguments() -> Namespace:
     """Read the command line."""
-    parser = ArgumentParser(description='Train a detector.')
+    parser = ArgumentParser(description='Train a model.')
     parser.add_argument('config', help='config file')
     add_common_arguments(parser)
     parser.add_argument(

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-EXTRAS = ('mmdet', 'experiments', 'tests')
+EXTRAS = ('mmdet', 'experiments', 'sisters', 'tests')
 
 
 def run(*command: object, cwd: Path, **environment: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 # Two distributions offer each of these, so no list may choose one.
-CHOSEN_BY_THE_USER = {'mmengine', 'mmcv', 'mmdet', 'cv2'}
+CHOSEN_BY_THE_USER = {'mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'mmseg', 'cv2'}
 OURS = {'mmdet_cbn', 'experiments'}
 
 
@@ -41,3 +41,12 @@ def test_experiments_and_tools_import_what_their_extra_adds():
     tests = {'pytest'}  # which the report of a GPU starts
     found = imported_distributions('experiments', 'tools') - both
     assert found == listed('requirements/experiments.txt') | tests
+
+
+def test_sister_libraries_are_pinned_on_both_lines():
+    """And stay out of what the package needs."""
+    names = {'onedl-mmpretrain', 'onedl-mmsegmentation'}
+    assert listed('requirements/sisters.txt') == names
+    assert names < listed('requirements/default.txt')
+    assert {name.removeprefix('onedl-') for name in names} < listed('requirements/classic.txt')
+    assert not names & (listed('requirements.txt') | listed('requirements/mmdet.txt'))
