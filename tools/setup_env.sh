@@ -10,7 +10,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 PINS=$ROOT/requirements/$STACK.txt
 STAMP=$VENV/mmdet-cbn.stamp
 MMCV=$(grep -E '^(onedl-)?mmcv==' "$PINS")
-REQUIREMENTS=(requirements.txt requirements/mmdet.txt requirements/experiments.txt requirements/tests.txt)
+REQUIREMENTS=(
+    requirements.txt requirements/mmdet.txt requirements/experiments.txt requirements/tests.txt requirements/docs.txt
+)
 
 # The checkout's place counts: an editable installation points to it.
 fingerprint() {

@@ -217,10 +217,16 @@ def _draw(seed: int, split: str, index: int, size: int) -> tuple[np.ndarray, lis
 def _write_split(out: Path, split: str, count: int, seed: int, size: int) -> None:
     folder = out / f'{split}2017'
     folder.mkdir(parents=True)
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for index in tqdm(range(count), desc=folder.name, unit='image'):
         image, described = _draw(seed, split, index, size)
-        entry = {'id': index + 1, 'file_name': f'{index + 1:012}.jpg', 'width': size, 'height': size}
+        entry: dict[str, Any] = {
+            'id': index + 1,
+            'file_name': f'{index + 1:012}.jpg',
+            'width': size,
+            'height': size,
+        }
         jpeg = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
         (folder / entry['file_name']).write_bytes(jpeg)
         images.append(entry)

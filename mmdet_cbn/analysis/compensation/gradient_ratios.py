@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .normalized_convolutions import Call, record_normalized_convolutions
 
 STATISTICS = ('mean', 'mean_square')
-"""mu and nu of the paper: the means of a channel and of its square."""
+"""mu and nu of the paper, which are the means of a channel and of its square."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,9 @@ def gradient_ratios(
     for layer, call in enumerate(calls):
         earlier = {}
         for distance in distances:
-            chain = layer
+            chain: int | None = layer
             for _ in range(distance):
-                chain = before.get(chain)
+                chain = None if chain is None else before.get(chain)
             if chain is not None:
                 earlier[distance] = calls[chain]
         for statistic in STATISTICS if earlier else ():
