@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +26,11 @@ class ModelError(RuntimeError):
 
 def parse_args() -> Namespace:
     """Read the command line."""
-    parser = ArgumentParser(description=__doc__)
+    parser = ArgumentParser(
+        description=__doc__,
+        formatter_class=RawDescriptionHelpFormatter,
+        epilog='example:\n  python tools/gradient_ratios.py resnet50 --weights DEFAULT --plot ratios.png',
+    )
     parser.add_argument(
         'model', metavar='MODEL', help='name of a torchvision model, or an MMDetection config'
     )

@@ -4,6 +4,9 @@
 #
 # When the environment is complete, nothing is done. Environment: PYTHON (the interpreter to build on),
 # and pip's own, such as PIP_FIND_LINKS (folders with wheels, e.g. one of mmcv, which is compiled else).
+#
+# example:
+#   PYTHON=python3.11 bash tools/setup_env.sh
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 

@@ -328,7 +328,10 @@ def main(argv: list[str] | None = None) -> None:
         SystemExit: With one line that says what is wrong, if something is.
     """
     parser = argparse.ArgumentParser(
-        prog=f'python -m {GENERATOR}', description='Draw a small data set in COCO format.'
+        prog=f'python -m {GENERATOR}',
+        description='Draw a small data set in COCO format.',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f'example:\n  python -m {GENERATOR} data/shapes --train 500 --val 60',
     )
     parser.add_argument('out', type=Path, help='folder to make')
     parser.add_argument('--train', type=int, default=1000, help='number of training images (%(default)s)')

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from .normalized_convolutions import Call, record_normalized_convolutions
 
@@ -117,7 +118,7 @@ def gradient_ratios(
         )
     before = _previous_layers(calls)
     ratios = []
-    for layer, call in enumerate(calls):
+    for layer, call in enumerate(tqdm(calls, 'layers', leave=False, disable=None)):
         earlier = {}
         for distance in distances:
             chain: int | None = layer
