@@ -54,6 +54,7 @@ exclude_patterns = [
 myst_enable_extensions = ['attrs_block']
 myst_heading_anchors = 4
 nb_execution_mode = 'off'  # what it printed is in the notebook; a test runs it
+nb_merge_streams = True
 
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'description'
