@@ -81,6 +81,7 @@ def complete_page(app: Sphinx, name: str, source: list[str]) -> None:
     """Give the front page its navigation, and point links to folders at the README in them."""
     if name == root_doc:
         source[0] += '\n' + (ROOT / 'docs/site/navigation.md').read_text()
+    source[0] = source[0].replace(' ± ', '\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}')  # in narrow columns
     folder = (ROOT / name).parent
 
     def with_page(link: re.Match[str]) -> str:
