@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from .normalized_convolutions import Call, record_normalized_convolutions
 
@@ -70,6 +69,7 @@ def gradient_ratios(
     forward: Callable[[nn.Module], Any],
     projections: int = 64,
     distances: Iterable[int] = (1, 2),
+    progress: Callable[[Iterable[Call]], Iterable[Call]] = iter,
 ) -> list[Ratio]:
     """Measure how strongly the statistics of each layer depend on earlier weights.
 
@@ -95,6 +95,7 @@ def gradient_ratios(
         forward: Runs the model that it is given on the batch; what it returns is not used.
         projections: Most backward passes a layer and statistic, at least 2.
         distances: Which l - r to measure.
+        progress: Goes over the layers for the caller, as ``tqdm`` does to show how far it is.
 
     Returns:
         For each layer, statistic and distance a ratio, layers in order of execution. The first layers have no
@@ -118,7 +119,7 @@ def gradient_ratios(
         )
     before = _previous_layers(calls)
     ratios = []
-    for layer, call in enumerate(tqdm(calls, 'layers', leave=False, disable=None)):
+    for layer, call in enumerate(progress(calls)):
         earlier = {}
         for distance in distances:
             chain: int | None = layer
