@@ -31,6 +31,9 @@ WINDOWS: dict[str, type[Window] | type[ExponentialWindow]] = {
     'exponential': ExponentialWindow,
 }  # by the values of ``averaging``
 
+# Its type stands here, since torch.jit.script of torch 2.1 cannot read annotations of a class that are text.
+_ARGUMENTS: tuple[str, ...] = ('window_size', 'burn_in', 'averaging', 'sync')
+
 
 @dataclass(frozen=True)
 class BatchStatistics:
@@ -104,7 +107,7 @@ class CrossIterationNorm(StatefulNorm):
             :class:`.ExponentialWindow`.
     """
 
-    arguments: tuple[str, ...] = ('window_size', 'burn_in', 'averaging', 'sync')
+    arguments = _ARGUMENTS
 
     def __init__(
         self,
