@@ -12,7 +12,11 @@ from mmdet_cbn.whole_file import explain_file
 
 def main() -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog='example:\n  python tools/convert_checkpoint.py R50-wc.pth R50-wc_mmdet3.pth',
+    )
     parser.add_argument(
         'src', type=Path, metavar='SRC', help='a CBN detector of MMDetection 0.6-1.x, or R50-wc.pth'
     )

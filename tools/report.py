@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,7 +22,11 @@ FORMATS = {'md': to_markdown, 'csv': to_csv}
 
 def parse_args() -> Namespace:
     """Read the command line."""
-    parser = ArgumentParser(description=__doc__)
+    parser = ArgumentParser(
+        description=__doc__,
+        formatter_class=RawDescriptionHelpFormatter,
+        epilog='example:\n  python tools/report.py work_dirs/*/ --curves curves.png',
+    )
     parser.add_argument('work_dirs', nargs='+', type=Path, metavar='WORK_DIR', help='what --work-dir was')
     parser.add_argument('--format', choices=FORMATS, default='md', help='Markdown (default) or CSV')
     parser.add_argument('--out', type=Path, metavar='FILE', help='write the report here, not to the screen')

@@ -4,6 +4,9 @@
 #
 # When the environment is complete, nothing is done. Environment: PYTHON (the interpreter to build on),
 # and pip's own, such as PIP_FIND_LINKS (folders with wheels, e.g. one of mmcv, which is compiled else).
+#
+# example:
+#   PYTHON=python3.11 bash tools/setup_env.sh
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -11,7 +14,9 @@ PINS=$ROOT/requirements/$STACK.txt
 STAMP=$VENV/mmdet-cbn.stamp
 MMCV=$(grep -E '^(onedl-)?mmcv==' "$PINS")
 # The libraries of requirements/sisters.txt come with the pins: each line has its own distributions of them.
-REQUIREMENTS=(requirements.txt requirements/mmdet.txt requirements/experiments.txt requirements/tests.txt)
+REQUIREMENTS=(
+    requirements.txt requirements/mmdet.txt requirements/experiments.txt requirements/tests.txt requirements/docs.txt
+)
 
 # The checkout's place counts: an editable installation points to it.
 fingerprint() {

@@ -1,6 +1,6 @@
 """Evaluate a model: ``python tools/test.py CONFIG CHECKPOINT``, or tools/dist_test.sh."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from mmengine.config import Config
@@ -20,7 +20,12 @@ SECTIONS = ('model', 'test_dataloader', 'test_cfg', 'test_evaluator')
 
 def parse_arguments() -> Namespace:
     """Read the command line."""
-    parser = ArgumentParser(description='Evaluate a model.')
+    parser = ArgumentParser(
+        description='Evaluate a model.',
+        formatter_class=RawDescriptionHelpFormatter,
+        epilog='example:\n  CONFIG=configs/quickstart/mask-rcnn_r18_fpn_4conv1fc_cbn_shapes.py\n'
+        '  python tools/test.py $CONFIG work_dirs/quickstart/epoch_3.pth --out predictions.pkl',
+    )
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     add_common_arguments(parser)

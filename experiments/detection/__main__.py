@@ -43,7 +43,10 @@ ROOT = Path(__file__).resolve().parents[2]
 def parse_args() -> Namespace:
     """Read the command line."""
     parser = ArgumentParser(
-        'python -m experiments.detection', description=__doc__, formatter_class=RawDescriptionHelpFormatter
+        'python -m experiments.detection',
+        description=__doc__,
+        formatter_class=RawDescriptionHelpFormatter,
+        epilog='example:\n  python -m experiments.detection --out work_dirs/detection --seeds 1',
     )
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where results go')
     parser.add_argument('--report', action='store_true', help='run nothing, report what there is')

@@ -37,7 +37,10 @@ from .trials import Trial
 def parse_args() -> Namespace:
     """Read the command line."""
     parser = ArgumentParser(
-        'python -m experiments.digits', description=__doc__, formatter_class=RawDescriptionHelpFormatter
+        'python -m experiments.digits',
+        description=__doc__,
+        formatter_class=RawDescriptionHelpFormatter,
+        epilog='example:\n  python -m experiments.digits --out work_dirs/look --quick --methods bn mabn',
     )
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where results go')
     parser.add_argument('--quick', action='store_true', help='fewer and shorter trials: a look, no evidence')

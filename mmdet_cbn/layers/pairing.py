@@ -30,9 +30,7 @@ def pair_conv_norm(model: nn.Module) -> dict[str, str]:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f'model must be a torch.nn.Module, got {model!r}')
-    pairs = list(_pairs(model))
-    for norm_name, norm, conv_name, conv in pairs:
-        _check(norm_name, norm, conv_name, conv)
+    pairs = [_checked(*pair) for pair in _pairs(model)]
     handovers = {norm.handover.conv: norm.handover for _, norm, _, _ in pairs if norm.handover is not None}
     for norm_name, norm, conv_name, conv in pairs:
         norm.pair(handovers.setdefault(conv, Handover(conv)), (norm_name, conv_name))
@@ -57,11 +55,11 @@ def _is_convolution(module: nn.Module) -> bool:
     return hasattr(module, 'kernel_size') and getattr(module, 'weight', None) is not None
 
 
-def _check(
+def _checked(
     norm_name: str, norm: CrossIterationBatchNorm2d, conv_name: str | None, conv: nn.Module | None
-) -> None:
+) -> tuple[str, CrossIterationBatchNorm2d, str, nn.Conv2d]:
     kind = type(norm).__name__
-    if conv is None:
+    if conv is None or conv_name is None:
         raise ValueError(
             f'{norm_name} ({kind}) has no convolution registered before it under the same parent. '
             f'Register the convolution before the norm, or use another norm there.'
@@ -72,9 +70,11 @@ def _check(
         raise TypeError(
             f'{norm_name} ({kind}) cannot be paired with {conv_name}: {error}. Use another norm there.'
         ) from None
+    assert isinstance(conv, nn.Conv2d)  # nothing else has an effective weight
     if conv.out_channels != norm.num_features:
         raise ValueError(
             f'{norm_name} ({kind}) has {norm.num_features} channels, but {conv_name}, the convolution '
             f'registered before it, returns {conv.out_channels}. Register its own convolution before it, '
             'or use another norm there.'
         )
+    return norm_name, norm, conv_name, conv
