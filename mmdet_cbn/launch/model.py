@@ -101,8 +101,8 @@ def _arguments(layer: type[nn.Module]) -> list[str]:
     """Name the arguments of a layer's constructor, with those that it hands on to the next class."""
     names: dict[str, None] = {}
     for kind in layer.__mro__:
-        if '__init__' in vars(kind):
-            parameters = inspect.signature(kind.__init__).parameters.values()
+        if constructor := vars(kind).get('__init__'):
+            parameters = inspect.signature(constructor).parameters.values()
             names |= {p.name: None for p in parameters if p.kind is not p.VAR_KEYWORD}
             if all(p.kind is not p.VAR_KEYWORD for p in parameters):
                 break

@@ -26,9 +26,11 @@ def check_sister_data(cfg: Mapping[str, Any], splits: Iterable[str], model: nn.M
     Raises:
         LaunchError: A data set is of an unknown type, or lacks classes, images or label maps.
     """
-    check = {'mmpretrain': _check_class_folders, 'mmseg': _check_label_maps}.get(cfg.get('default_scope'))
-    nodes = (node for split in splits for node in mappings(cfg.get(f'{split}_dataloader')))
-    for node in nodes if check else ():
+    checks = {'mmpretrain': _check_class_folders, 'mmseg': _check_label_maps}
+    check = checks.get(str(cfg.get('default_scope')))
+    if check is None:
+        return
+    for node in (node for split in splits for node in mappings(cfg.get(f'{split}_dataloader'))):
         # Lists of files are left to the libraries, as are data that are far away.
         if isinstance(node.get('data_root'), str) and not (node.get('ann_file') or node.get('backend_args')):
             check(node, find_type(DATASETS, node.get('type'), 'dataset', ['ImageNet']), model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,13 @@ from .arguments import check_integer
 from .batch_renorm import BatchRenorm2d
 from .moving_average import MovingAverageBatchNorm2d
 
+if TYPE_CHECKING:
+    _Behind = nn.BatchNorm2d
+else:
+    _Behind = object
 
-class GhostBatches:
+
+class GhostBatches(_Behind):
     """Mixin in front of a batch norm: consecutive images of a batch are iterations of their own.
 
     The MABN paper trains with 32 images on each GPU and normalizes them in groups of 2, its normalization
