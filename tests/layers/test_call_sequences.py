@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import event, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 from torch.utils.checkpoint import checkpoint
@@ -326,10 +326,9 @@ class AnySequenceOfCalls(RuleBasedStateMachine):
             self.assert_close(out, self.expected(x, remember=grad))
         self.unrepeated += not grad
 
+    @precondition(lambda self: self.is_paired and self.norm.window_size > 1)
     @rule(seed=seeds, what=st.sampled_from(['another tensor', 'in place', 'convolution in eval mode']))
     def not_behind_its_convolution(self, seed: int, what: str) -> None:
-        if not self.is_paired or self.norm.window_size == 1:
-            return
         conv = self.block[0].train(what != 'convolution in eval mode')
         y = conv(self.input(seed))
         if what == 'another tensor':
@@ -428,13 +427,13 @@ class AnySequenceOfCalls(RuleBasedStateMachine):
             else:
                 self.norm.window_size = self.model.window_size = how
 
+    @precondition(lambda self: isinstance(self.model, LiteralMABN) and self.model.iterations >= self.model.m)
     @rule()
     def a_thousand_iterations_later(self) -> None:
         """MABN's r comes into play; 996 is a multiple of all buffer sizes here."""
-        if isinstance(self.model, LiteralMABN) and self.model.iterations >= self.model.m:
-            self.model.iterations += 996
-            later = {'1.iterations': torch.tensor(self.model.iterations)}
-            self.block.load_state_dict({**self.block.state_dict(), **later})
+        self.model.iterations += 996
+        later = {'1.iterations': torch.tensor(self.model.iterations)}
+        self.block.load_state_dict({**self.block.state_dict(), **later})
 
     @rule(pair_at_once=st.booleans(), seed=seeds)
     def another_convolution(self, pair_at_once: bool, seed: int) -> None:
@@ -468,7 +467,8 @@ class AnySequenceOfCalls(RuleBasedStateMachine):
             out = self.block(self.input(seed + step).bfloat16())
             assert out.dtype == torch.bfloat16
             out.float().square().mean().backward()
-            assert all(value.isfinite().all() for value in (out, *(p.grad for p in self.block.parameters())))
+            values = {'output': out, **{name: p.grad for name, p in self.block.named_parameters()}}
+            assert [name for name, value in values.items() if not value.isfinite().all()] == []
         self.block.to(self.dtype)
         self.block.load_state_dict(self.block.state_dict())  # empties the window
         vars(self.model).update({'past': []} if hasattr(self.model, 'past') else {})
