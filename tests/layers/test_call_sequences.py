@@ -42,6 +42,9 @@ MODES = {
     'no_grad': torch.no_grad,
     'inference_mode': torch.inference_mode,
 }
+HALVES = [torch.bfloat16]
+if tuple(map(int, torch.__version__.split('.')[:2])) >= (2, 3):  # before, not on CPUs
+    HALVES.append(torch.float16)
 seeds = st.integers(0, 2**16)
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 kernels = st.tuples(st.integers(1, 4), st.integers(1, 4))
@@ -459,16 +462,19 @@ class AnySequenceOfCalls(RuleBasedStateMachine):
         self.adopt_rounding()
         self.model.dtype = dtype
 
-    @rule(seed=seeds, steps=st.integers(1, 3))
-    def visit_bfloat16(self, seed: int, steps: int) -> None:
+    @rule(seed=seeds, steps=st.integers(1, 3), dtype=st.sampled_from(HALVES))
+    def visit_half(self, seed: int, steps: int, dtype: torch.dtype) -> None:
         """Few digits are left to compare; what must hold is that nothing breaks."""
-        self.block.bfloat16()
+        self.block.to(dtype)
         for step in range(steps):
-            out = self.block(self.input(seed + step).bfloat16())
-            assert out.dtype == torch.bfloat16
-            out.float().square().mean().backward()
+            # oneDNN of torch 2.11 returns whatever the memory holds where an output is one column wide.
+            with torch.backends.mkldnn.flags(enabled=False):
+                out = self.block(self.input(seed + step).to(dtype))
+                out.float().square().mean().backward()
+            assert out.dtype == dtype
             values = {'output': out, **{name: p.grad for name, p in self.block.named_parameters()}}
-            assert [name for name, value in values.items() if not value.isfinite().all()] == []
+            not_finite = [name for name, value in values.items() if not value.isfinite().all()]
+            assert not_finite == [] or dtype == torch.float16 and 'output' not in not_finite
         self.block.to(self.dtype)
         self.block.load_state_dict(self.block.state_dict())  # empties the window
         vars(self.model).update({'past': []} if hasattr(self.model, 'past') else {})
