@@ -74,7 +74,9 @@ class LiteralCBN(LiteralNorm):
             nus.append(nu_s)
         mu_bar, nu_bar = self._average(mus, nus)
         var_bar = nu_bar - mu_bar**2
-        self.conditioning = 1 + largest / (var_bar.detach() + 1e-5)
+        self.conditioning = 1 + (largest / (var_bar.detach() + 1e-5)).nan_to_num(
+            0
+        )  # of squares that overflow
         out = self._affine(y, mu_bar, var_bar)  # eq. 11 and 12
         mu, nu = mu.detach(), nu.detach()
         finite = bool(torch.cat((mu, nu)).isfinite().all())
