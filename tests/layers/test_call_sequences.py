@@ -212,7 +212,7 @@ class AnySequenceOfCalls(RuleBasedStateMachine):
             scale = 1 + max(g.double().abs().max() for g in gradients[1])
             assert distance <= slack * scale, (distance, slack, scale)
 
-    @rule(seed=seeds, steps=st.integers(1, 4), lr=st.sampled_from([0.0, 0.01, 0.3]))
+    @rule(seed=seeds, steps=st.integers(1, 5), lr=st.sampled_from([0.0, 0.01, 0.3, 0.3]))
     def train(self, seed: int, steps: int, lr: float) -> None:
         generator = torch.Generator().manual_seed(seed)
         for step in range(steps):
@@ -290,18 +290,21 @@ class AnySequenceOfCalls(RuleBasedStateMachine):
     def shape(self, x: Tensor) -> tuple[int, ...]:
         return self.convolve(x.new_zeros(1, *x.shape[1:])).shape[1:]
 
-    @rule(seed=seeds, value=st.sampled_from([float('nan'), float('inf'), 1e200]), grad=st.booleans())
-    def not_finite(self, seed: int, value: float, grad: bool) -> None:
-        """Activations whose mean of squares is infinite or undefined, 1e200 by overflow."""
-        x = self.input(seed)
-        x[0, seed % x.size(1)] = torch.tensor(value, dtype=torch.float64).to(self.dtype)
-        with torch.set_grad_enabled(grad):
-            out = self.block(x)
-        self.unrepeated += not grad
-        expected = self.expected(x, remember=grad)
-        # Groups that the value did not reach.
-        unharmed = [channel for channel in range(out.size(1)) if expected[:, channel].isfinite().all()]
-        self.assert_close(out, expected, unharmed)
+    @rule(seed=seeds, grad=st.booleans())
+    def not_finite(self, seed: int, grad: bool) -> None:
+        """Activations whose mean of squares is infinite or undefined, 1e200 by overflow, amid others."""
+        for value in (float('nan'), float('inf'), 1e200):
+            self.compare(self.block, self.input(seed + 1))
+            x = self.input(seed)
+            x[0, seed % x.size(1)] = torch.tensor(value, dtype=torch.float64).to(self.dtype)
+            with torch.set_grad_enabled(grad):
+                out = self.block(x)
+            self.unrepeated += not grad
+            expected = self.expected(x, remember=grad)
+            # Groups that the value did not reach.
+            unharmed = [channel for channel in range(out.size(1)) if expected[:, channel].isfinite().all()]
+            self.assert_close(out, expected, unharmed)
+            self.compare(self.block, self.input(seed + 2))
 
     @rule(seed=seeds, grad=st.booleans())
     def one_value_per_channel(self, seed: int, grad: bool) -> None:
@@ -435,8 +438,8 @@ class AnySequenceOfCalls(RuleBasedStateMachine):
     @precondition(lambda self: isinstance(self.model, LiteralMABN) and self.model.iterations >= self.model.m)
     @rule()
     def a_thousand_iterations_later(self) -> None:
-        """MABN's r comes into play; 996 is a multiple of all buffer sizes here."""
-        self.model.iterations += 996
+        """MABN's r comes into play in a few iterations; 12 is a multiple of all buffer sizes here."""
+        self.model.iterations += max(1000 - self.model.iterations, 24) // 12 * 12
         later = {'1.iterations': torch.tensor(self.model.iterations)}
         self.block.load_state_dict({**self.block.state_dict(), **later})
 
@@ -504,6 +507,10 @@ class AnySequenceOfCalls(RuleBasedStateMachine):
 
     def scale(self) -> Tensor:
         return self.model.running_mean.square() + self.model.running_var
+
+    def teardown(self) -> None:
+        if getattr(self.model, 'clamped', 0):
+            event('the maximum of eq. 10 took over')
 
     @invariant()
     def same_statistics(self) -> None:
