@@ -8,7 +8,7 @@ import torch
 
 collect_ignore: list[str] = []
 if find_spec('hypothesis') is None:  # a machine with torch alone, on which the tests of the GPU run
-    collect_ignore += ['layers/test_window_model.py', 'ops/test_properties.py']
+    collect_ignore += ['layers/test_call_sequences.py', 'ops/test_properties.py']
 else:
     from hypothesis import settings
 

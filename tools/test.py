@@ -81,7 +81,7 @@ def main() -> None:
     with one_message():
         cfg = load_config(args, SECTIONS)
         apply_options(cfg, args)
-        check_run(cfg, training=False, trust_checkpoint=args.trust_checkpoint)
+        check_run(cfg, False, trust_checkpoint=args.trust_checkpoint, every_image=args.check)
         if not args.check:
             run(cfg, args.out, args.trust_checkpoint)
 

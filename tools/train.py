@@ -74,7 +74,7 @@ def main() -> None:
     with one_message():
         cfg = load_config(args, SECTIONS)
         apply_options(cfg, args)
-        check_run(cfg, training=True, trust_checkpoint=args.trust_checkpoint)
+        check_run(cfg, True, trust_checkpoint=args.trust_checkpoint, every_image=args.check)
         if not args.check:
             runner = build_runner(cfg, args.trust_checkpoint)
             check_batches(runner)

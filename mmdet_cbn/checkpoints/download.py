@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -19,7 +20,7 @@ TIMEOUT = 60.0  # seconds without a byte
 def download_checkpoint(model: ReleasedModel, folder: str | Path, url: str = DRIVE) -> Path:
     """Download a released checkpoint, with a progress bar, unless it is there already.
 
-    The file gets its name once it is whole and was read as a checkpoint.
+    The file gets its name once it is whole and was read as a checkpoint; a link of that name is followed.
 
     Args:
         model: An entry of the catalogue.
@@ -45,8 +46,9 @@ def download_checkpoint(model: ReleasedModel, folder: str | Path, url: str = DRI
     )
     if model.file_id is None:
         raise CheckpointError(f'{model.name} cannot be downloaded by a program. {by_hand}')
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=f'.{model.name}-') as scratch:
+    end_of_links = Path(os.path.realpath(target))
+    end_of_links.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=end_of_links.parent, prefix=f'.{model.name}-') as scratch:
         partial = Path(scratch) / target.name
         address = url.format(file_id=model.file_id)
         try:
@@ -56,5 +58,5 @@ def download_checkpoint(model: ReleasedModel, folder: str | Path, url: str = DRI
             raise CheckpointError(f'no network connection to {address}. {by_hand}') from error
         except (CheckpointError, DownloadError, requests.RequestException) as error:
             raise CheckpointError(f'{error}. {by_hand}') from error
-        partial.replace(target)
+        partial.replace(end_of_links)
     return target

@@ -6,6 +6,7 @@ import _codecs
 import pickle
 import re
 import tarfile
+import warnings
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import Counter, OrderedDict
@@ -52,7 +53,13 @@ def load_restricted(file: str | Path | IO[bytes], map_location: Any = None) -> A
     """
     takes_names = tuple(map(int, torch.__version__.split('.')[:2])) >= (2, 6)
     try:
-        return (load_by_torch if takes_names else load_by_name)(file, map_location)
+        if takes_names:
+            try:
+                return load_by_torch(file, map_location)
+            except pickle.UnpicklingError as error:
+                if 'Unsupported operand' not in str(error):  # of a newer protocol than torch.save's default
+                    raise
+        return load_by_name(file, map_location)
     except pickle.UnpicklingError as error:
         found = re.search(r"(?:GLOBAL |but got <class ')([\w.]+)", str(error))
         if found:
@@ -62,12 +69,16 @@ def load_restricted(file: str | Path | IO[bytes], map_location: Any = None) -> A
 
 def load_by_torch(file: str | Path | IO[bytes], map_location: Any = None) -> Any:
     """Load with torch's restricted unpickler, which takes names of the user's from 2.6 on."""
-    with serialization.safe_globals([(value, name) for name, value in _admitted().items()]):
+    with (
+        serialization.safe_globals([(value, name) for name, value in _admitted().items()]),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings('ignore', 'Detected pickle protocol')
         return serialization.load(file, map_location=map_location, weights_only=True)
 
 
 def load_by_name(file: str | Path | IO[bytes], map_location: Any = None) -> Any:
-    """Load with an unpickler that goes by the same names, for older versions of torch."""
+    """Load with an unpickler that goes by the same names, for older versions of torch and newer protocols."""
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
             if any(name.endswith('/constants.pkl') for name in archive.namelist()):
@@ -135,6 +146,7 @@ def _admitted_to_unpickler() -> dict[str, Any]:
 def _admitted() -> dict[str, Any]:
     """What a checkpoint may ask for beside what torch admits, by full name."""
     rebuild_array, rebuild_scalar = (value.__reduce__()[0] for value in (np.zeros(1), np.float64(0)))
+    wrap_buffer = np.zeros(1).__reduce_ex__(5)[0]
     dtypes = [type(np.dtype(name)) for name in _NUMBERS_AND_TEXT]
     admitted: dict[str, Any] = {
         'collections.Counter': Counter,  # milestones of a schedule
@@ -144,9 +156,13 @@ def _admitted() -> dict[str, Any]:
         'numpy.dtype': np.dtype,
         **{f'{kind.__module__}.{kind.__qualname__}': kind for kind in dtypes},
         **{
-            f'{package}.multiarray.{name}': function
+            f'{package}.{name}': function
             for package in ('numpy.core', 'numpy._core')  # of NumPy 1 and 2
-            for name, function in (('_reconstruct', rebuild_array), ('scalar', rebuild_scalar))
+            for name, function in (
+                ('multiarray._reconstruct', rebuild_array),
+                ('multiarray.scalar', rebuild_scalar),
+                ('numeric._frombuffer', wrap_buffer),  # what protocol 5 has in the place of _reconstruct
+            )
         },
     }
     try:
@@ -154,11 +170,15 @@ def _admitted() -> dict[str, Any]:
     except ImportError:
         return admitted
 
+    statistics = ('min', 'max', 'current', 'mean')
+
     def get_statistic(owner: Any, name: str) -> Any:
-        if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
+        if owner is HistoryBuffer and name in statistics:
             return getattr(owner, name)
         raise pickle.UnpicklingError('Unsupported global: GLOBAL builtins.getattr')
 
-    admitted['mmengine.logging.history_buffer.HistoryBuffer'] = HistoryBuffer
+    history = f'{HistoryBuffer.__module__}.{HistoryBuffer.__name__}'
+    admitted[history] = HistoryBuffer
+    admitted |= {f'{history}.{name}': getattr(HistoryBuffer, name) for name in statistics}  # protocol 4
     admitted['builtins.getattr'] = get_statistic  # protocol 2 writes HistoryBuffer.min as a call of it
     return admitted

@@ -57,6 +57,7 @@ def check_annotations(
     masks: bool,
     annotated: bool,
     evaluated: bool = False,
+    every_image: bool = False,
 ) -> None:
     """Check that an annotation file can be trained or evaluated with.
 
@@ -66,11 +67,12 @@ def check_annotations(
     Args:
         path: A file in COCO's format.
         folder: Of the images; None leaves them unchecked. Their names are compared with a list of the
-            folder's files; the sizes of some are compared as well.
+            folder's files; sizes are compared as well.
         classes: The classes of the data set; None for any.
         masks: Whether every annotation must have a segmentation.
         annotated: Whether there must be annotations.
         evaluated: Whether COCO's evaluation reads the file, which leaves nothing out.
+        every_image: Whether to compare the size of every image, or of some two hundred.
 
     Raises:
         LaunchError: The file is not COCO's, contradicts itself, or lacks images or classes.
@@ -103,7 +105,7 @@ def check_annotations(
             )
         if folder:
             check_files(coco['images'], Path(folder))
-            notes += compare_sizes(coco['images'], Path(folder))
+            notes += compare_sizes(coco['images'], Path(folder), every_image)
     except LaunchError as error:
         raise LaunchError(f'{path}: {error}') from None
     for note in notes:

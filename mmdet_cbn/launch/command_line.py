@@ -67,7 +67,12 @@ def add_common_arguments(parser: ArgumentParser) -> None:
         help='load checkpoints that hold more than tensors, plain values and what MMEngine saves: that '
         'executes the code in them',
     )
-    parser.add_argument('--check', action='store_true', help='check config, data and devices, and stop there')
+    parser.add_argument(
+        '--check',
+        action='store_true',
+        help='check config, data and devices, and stop there; the size of every image is compared, where a '
+        'run compares that of 200',
+    )
 
 
 def load_config(args: Namespace, sections: Sequence[str]) -> Config:

@@ -16,13 +16,16 @@ from .model import check_classes
 from .registries import find_type
 
 
-def check_content(cfg: Mapping[str, Any], splits: Iterable[str], model: nn.Module) -> None:
+def check_content(
+    cfg: Mapping[str, Any], splits: Iterable[str], model: nn.Module, every_image: bool = False
+) -> None:
     """Check what the COCO data sets of a config contain: see :func:`check_annotations`.
 
     Args:
         cfg: A whole config whose files exist.
         splits: Which of 'train', 'val' and 'test' are going to be used.
         model: Its heads must have as many classes.
+        every_image: Whether to compare the size of every image, or of some two hundred.
 
     Raises:
         LaunchError: A data set is of an unknown type, or its annotations or images are wrong.
@@ -46,7 +49,7 @@ def check_content(cfg: Mapping[str, Any], splits: Iterable[str], model: nn.Modul
         for arguments in datasets:
             if arguments not in checked:
                 checked.append(arguments)
-                check_annotations(**arguments)
+                check_annotations(**arguments, every_image=every_image)
                 if arguments['classes']:
                     check_classes(model, arguments['classes'])
 

@@ -13,13 +13,14 @@ from .processes import check_devices
 from .sister_data import check_sister_data
 
 
-def check_run(cfg: Config, training: bool, trust_checkpoint: bool = False) -> None:
+def check_run(cfg: Config, training: bool, trust_checkpoint: bool = False, every_image: bool = False) -> None:
     """Check all that can be checked without writing anything, in the first process of each machine.
 
     Args:
         cfg: A whole config with ``launcher`` and ``work_dir`` set.
         training: Whether to train, with validation; else to test.
         trust_checkpoint: Whether code that a checkpoint brings along may be executed.
+        every_image: Whether to compare the size of every image, or of some two hundred a data set.
 
     Raises:
         LaunchError: The run cannot do what the config says.
@@ -33,5 +34,5 @@ def check_run(cfg: Config, training: bool, trust_checkpoint: bool = False) -> No
     check_data(cfg, splits)
     model = check_model(cfg, training)
     check_checkpoints(cfg, model, training, trust_checkpoint)
-    check_content(cfg, splits, model)
+    check_content(cfg, splits, model, every_image)
     check_sister_data(cfg, splits, model)

@@ -79,6 +79,17 @@ def test_whole_file_arrives_under_its_name(server, dest, capfd):
     assert '100%' in capfd.readouterr().err  # the progress bar
 
 
+def test_a_link_to_nothing_is_followed(server, dest):
+    url, served = server
+    torch.save({'weight': torch.arange(10.0)}, served / MODEL.file_id)
+    dest.mkdir(parents=True)
+    (dest / MODEL.filename).symlink_to('../elsewhere/real.pth')
+    path = download_checkpoint(MODEL, dest, url + '/{file_id}')
+    assert path.is_symlink()
+    assert list((dest.parent / 'elsewhere').iterdir()) == [dest.parent / 'elsewhere/real.pth']
+    assert path.read_bytes() == (served / MODEL.file_id).read_bytes()
+
+
 def test_what_is_there_is_kept(dest):
     dest.mkdir(parents=True)
     (dest / MODEL.filename).write_text('mine')

@@ -113,6 +113,24 @@ def test_what_mmengine_saves(load, as_file, save):
     assert torch.equal(loaded['optimizer']['state'][0]['momentum'], torch.ones(2, dtype=torch.bfloat16))
 
 
+@pytest.mark.filterwarnings('error')
+@pytest.mark.parametrize('protocol', [3, 4, 5])
+@pytest.mark.parametrize('new_format', FORMATS.values(), ids=FORMATS)
+def test_newer_protocols(protocol, new_format, tmp_path):
+    """``torch.save`` writes protocol 2 unless it is told otherwise, and torch's unpickler reads no more."""
+    path, options = tmp_path / 'some.pth', {'_use_new_zipfile_serialization': new_format}
+    saved = {'state_dict': {'weight': torch.arange(4.0)}, 'loss': HistoryBuffer([0.5], [1])}
+    torch.save(saved, path, pickle_protocol=protocol, **options)
+    for file in (path, BytesIO(path.read_bytes())):
+        loaded = load_restricted(file)
+        assert torch.equal(loaded['state_dict']['weight'], torch.arange(4.0))
+        assert loaded['loss'].mean() == 0.5
+    torch.save({**saved, 'meta': Payload()}, path, pickle_protocol=protocol, **options)
+    with pytest.raises(RefusedGlobalError, match='pathlib'):
+        load_restricted(path)
+    assert not EXECUTED.exists()
+
+
 @pytest.mark.parametrize('load', LOADERS, ids=lambda load: load.__name__)
 def test_programs_of_torchscript_are_refused(load, tmp_path):
     torch.jit.trace(torch.nn.Linear(1, 1), torch.zeros(1, 1)).save(tmp_path / 'some.pth')

@@ -1,10 +1,13 @@
 """The contents of every data set are looked at, wherever in a config it stands."""
 
+import json
+
 import pytest
 
 pytest.importorskip('mmdet')
 
 from mmengine.registry import init_default_scope
+from PIL import Image
 from torch import nn
 
 from mmdet_cbn.launch import LaunchError
@@ -63,3 +66,19 @@ def test_data_that_are_far_away_or_not_of_coco(dataset):
         {'type': 'XMLDataset', 'ann_file': 'nowhere.txt'},
     ):
         check({**dataset, **far})
+
+
+@pytest.mark.parametrize(
+    ('every_image', 'told'),
+    [(False, '200 of 200 images that were opened (--check opens all 600)'), (True, '600 of 600 images')],
+)
+def test_sizes_of_some_or_all_images_are_compared(dataset, every_image, told, tmp_path, capsys):
+    Image.new('RGB', (8, 9)).save(tmp_path / '1.png')
+    coco = json.loads((tmp_path / 'boxes.json').read_text())
+    image = {'file_name': '1.png', 'width': 9, 'height': 9}
+    (tmp_path / 'boxes.json').write_text(
+        json.dumps(coco | {'images': [image | {'id': n} for n in range(600)]})
+    )
+    cfg = {'train_dataloader': {'dataset': {**dataset, 'data_prefix': {'img': str(tmp_path)}}}}
+    check_content(cfg, ['train'], nn.Identity(), every_image)
+    assert told in capsys.readouterr().err

@@ -57,10 +57,12 @@ def test_other_sizes_are_counted_and_shown(tmp_path):
     )
 
 
-def test_some_of_many_are_opened(tmp_path):
-    images = [{**save(tmp_path, 'a.png'), 'width': 41}] * 10_000
+def test_some_of_many_are_opened_or_all(tmp_path):
+    images = [{**save(tmp_path, 'a.png'), 'width': 41}] * 2_000
     (note,) = compare_sizes(images, tmp_path)
-    assert note.startswith('200 of 200 images')
+    assert note.startswith('200 of 200 images that were opened (--check opens all 2000) have another size')
+    (note,) = compare_sizes(images, tmp_path, all_of_them=True)
+    assert note.startswith('2000 of 2000 images that were opened have another size')
 
 
 def test_what_cannot_be_opened_is_left_to_the_run(tmp_path):
