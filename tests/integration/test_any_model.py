@@ -1,0 +1,121 @@
+"""Models of torchvision and timm as they come, converted: they compute what they did, and train."""
+
+import re
+from collections.abc import Iterable
+from copy import deepcopy
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+pytest.importorskip('timm')
+
+from experiments.any_model import CLASSIFICATION, DETECTION, SEGMENTATION, TIMM, TORCHVISION, build
+from mmdet_cbn.layers import StatefulNorm, convert_batch_norm
+
+QUICK = (('torchvision', 'mobilenet_v3_small'), ('timm', 'tf_efficientnet_b0'))
+WITHOUT_BATCH_NORM = {
+    *(('torchvision', name) for name in ('alexnet', 'convnext_tiny', 'squeezenet1_0', 'ssd300_vgg16')),
+    *(('torchvision', name) for name in ('swin_t', 'vit_b_16')),
+    ('timm', 'edgenext_xx_small'),
+}
+# What keeps the others fast. A model that asks for a size gets the smallest.
+OPTIONS = {
+    **{name: {'num_classes': 10} for name in (*CLASSIFICATION, *TIMM)},
+    **{name: {'num_classes': 3, 'min_size': 64, 'max_size': 64} for name in DETECTION},
+    'inception_v3': {'num_classes': 10, 'aux_logits': False},
+    'maxvit_t': {'num_classes': 10, 'input_size': (64, 64), 'partition_size': 2},
+    'levit_128s': {'num_classes': 10, 'img_size': 64},
+    'ssdlite320_mobilenet_v3_large': {'num_classes': 3},
+}
+SIZE = {'inception_v3': 80, 'inception_v4': 80, 'xception41': 80}
+
+
+def images(name: str) -> Tensor:
+    return torch.randn(2, 3, *2 * [SIZE.get(name, 64)])
+
+
+def loss(name: str, model: nn.Module, x: Tensor) -> Tensor:
+    if name in DETECTION:
+        boxes = torch.tensor([[8.0, 8.0, 40.0, 48.0]])
+        target = {'boxes': boxes, 'labels': torch.tensor([1])}
+        target |= {'masks': torch.ones(1, 64, 64, dtype=torch.uint8)}
+        target |= {'keypoints': torch.tensor([[[20.0, 20.0, 1.0]]]).expand(1, 17, 3)}
+        return sum(model(list(x), [target, target]).values())
+    return sum(value.square().mean() for value in tensors(model(x)))
+
+
+def tensors(output: object) -> list[Tensor]:
+    if isinstance(output, Tensor):
+        return [output]
+    if isinstance(output, dict):
+        output = tuple(output.values())
+    return [tensor for part in output or () for tensor in tensors(part)]
+
+
+@torch.no_grad()
+def outputs_of_norms(model: nn.Module, names: list[str], x: Tensor) -> dict[str, Tensor]:
+    """Run ``model``, and note what the modules of these names return (detections may be none)."""
+    seen = {}
+    for name in names:
+        model.get_submodule(name).register_forward_hook(
+            lambda module, inputs, output, name=name: seen.update({name: output.clone()})
+        )
+    seen['the model'] = torch.cat([t.flatten().float() for t in tensors(model(x))] or [torch.zeros(0)])
+    return seen
+
+
+MODELS = [('torchvision', name) for name in TORCHVISION] + [('timm', name) for name in TIMM]
+
+
+@pytest.mark.parametrize(
+    ('library', 'name'),
+    [pytest.param(*model, marks=[] if model in QUICK else pytest.mark.slow) for model in MODELS],
+)
+def test_a_model_computes_what_it_did_and_trains(library, name):
+    model = build(library, name, **OPTIONS.get(name, {}))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    twin = deepcopy(model)
+    report = convert_batch_norm(model, 'CBN', window_size=3)
+    assert bool(report.replaced) == ((library, name) not in WITHOUT_BATCH_NORM)
+    if not report.replaced:
+        return
+    x = images(name)
+    value = loss(name, model.train(), x)
+    value.backward()
+    assert value.isfinite()
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    trained = [norm for norm in model.modules() if isinstance(norm, StatefulNorm) and norm.iteration]
+    assert len(trained) >= 0.9 * len(report.replaced)  # auxiliary heads may be left out
+    assert all(norm.window.fill >= 1 for norm in trained)
+
+    model = deepcopy(twin)
+    convert_batch_norm(model, 'CBN')
+    names = list(report.replaced)
+    expected = outputs_of_norms(twin.eval(), names, x)
+    found = outputs_of_norms(model.eval(), names, x)
+    assert len(expected) >= 0.9 * len(names)
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-6, atol=1e-6, msg=key)
+
+
+def families(names: Iterable[str]) -> set[str]:
+    return {re.match(r'[a-z]+', name).group() for name in names}
+
+
+@pytest.mark.parametrize(
+    ('module', 'names'),
+    [
+        (torchvision.models, CLASSIFICATION),
+        (torchvision.models.detection, DETECTION),
+        (torchvision.models.segmentation, SEGMENTATION),
+    ],
+)
+def test_every_family_of_torchvision_takes_part(module, names):
+    assert families(names) == families(torchvision.models.list_models(module=module))
