@@ -5,12 +5,14 @@ from .centered_conv import CenteredConv2d, fold_centering
 from .convert import Conversion, convert_batch_norm
 from .cross_iteration import CrossIterationBatchNorm2d
 from .cross_iteration_norm import CrossIterationNorm
+from .cross_mini_batch import CrossMiniBatchNorm2d, end_step
 from .effective_weight import effective_weight
 from .errors import PairingError, SingleValueError
 from .moving_average import MovingAverageBatchNorm2d
 from .naive_cross_iteration import NaiveCrossIterationBatchNorm2d
 from .padded_input import padded_input
 from .pairing import pair_conv_norm
+from .plain import plain_module, to_batch_norm
 from .stateful_norm import StatefulNorm
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     'Conversion',
     'CrossIterationBatchNorm2d',
     'CrossIterationNorm',
+    'CrossMiniBatchNorm2d',
     'MovingAverageBatchNorm2d',
     'NaiveCrossIterationBatchNorm2d',
     'PairingError',
@@ -26,7 +29,10 @@ __all__ = [
     'StatefulNorm',
     'convert_batch_norm',
     'effective_weight',
+    'end_step',
     'fold_centering',
     'padded_input',
     'pair_conv_norm',
+    'plain_module',
+    'to_batch_norm',
 ]

@@ -2,6 +2,7 @@
 
 from .batch_renorm import BatchRenorm2d
 from .cross_iteration import CrossIterationBatchNorm2d
+from .cross_mini_batch import CrossMiniBatchNorm2d
 from .moving_average import MovingAverageBatchNorm2d
 from .naive_cross_iteration import NaiveCrossIterationBatchNorm2d
 from .stateful_norm import StatefulNorm
@@ -9,6 +10,7 @@ from .stateful_norm import StatefulNorm
 NORM_LAYERS: dict[str, type[StatefulNorm]] = {
     'CBN': CrossIterationBatchNorm2d,
     'NaiveCBN': NaiveCrossIterationBatchNorm2d,
+    'CmBN': CrossMiniBatchNorm2d,
     'MABN': MovingAverageBatchNorm2d,
     'BRN': BatchRenorm2d,
 }
