@@ -130,7 +130,7 @@ def main() -> None:
     print('| --- | --- | --- | --- | --- |')
     for library, names in (('torchvision', TORCHVISION), ('timm', TIMM)):
         for name in names:
-            print('|', ' | '.join(describe(library, name)), '|', flush=True)
+            print(f'| {" | ".join(describe(library, name))} |'.replace('|  |', '| |'), flush=True)
 
 
 if __name__ == '__main__':

@@ -25,11 +25,11 @@ OPTIONS = {
     **{name: {'num_classes': 10} for name in (*CLASSIFICATION, *TIMM)},
     **{name: {'num_classes': 3, 'min_size': 64, 'max_size': 64} for name in DETECTION},
     'inception_v3': {'num_classes': 10, 'aux_logits': False},
-    'maxvit_t': {'num_classes': 10, 'input_size': (64, 64), 'partition_size': 2},
     'levit_128s': {'num_classes': 10, 'img_size': 64},
     'ssdlite320_mobilenet_v3_large': {'num_classes': 3},
+    'ssd300_vgg16': {'num_classes': 3},
 }
-SIZE = {'inception_v3': 80, 'inception_v4': 80, 'xception41': 80}
+SIZE = {'maxvit_t': 224, 'inception_v3': 80, 'inception_v4': 80, 'xception41': 80}
 
 
 def images(name: str) -> Tensor:
