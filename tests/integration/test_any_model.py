@@ -1,5 +1,6 @@
 """Models of torchvision and timm as they come, converted: they compute what they did, and train."""
 
+import pickle
 import re
 from collections.abc import Iterable
 from copy import deepcopy
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 pytest.importorskip('timm')
 
 from experiments.any_model import CLASSIFICATION, DETECTION, SEGMENTATION, TIMM, TORCHVISION, build
-from mmdet_cbn.layers import StatefulNorm, convert_batch_norm
+from mmdet_cbn.layers import StatefulNorm, convert_batch_norm, to_batch_norm
 
 QUICK = (('torchvision', 'mobilenet_v3_small'), ('timm', 'tf_efficientnet_b0'))
 WITHOUT_BATCH_NORM = {
@@ -103,6 +104,33 @@ def test_a_model_computes_what_it_did_and_trains(library, name):
     assert found.keys() == expected.keys()
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, rtol=1e-6, atol=1e-6, msg=key)
+    assert repr(to_batch_norm(model)) == repr(twin)
+
+
+def test_a_norm_with_an_activation_goes_through_all_that_a_norm_does():
+    from timm.layers import BatchNormAct2d, ConvNormAct, FrozenBatchNormAct2d
+
+    block = ConvNormAct(3, 4, 3, act_layer=nn.SiLU)
+    assert convert_batch_norm(block).replaced == {'bn': 'conv'}
+    x = torch.randn(2, 3, 6, 6)
+    copies = {'deepcopy': deepcopy(block), 'pickle': pickle.loads(pickle.dumps(block))}
+    outputs = [model(x) for model in (block, *copies.values())]
+    expected = nn.SiLU()(nn.BatchNorm2d(4)(block.conv(x)))
+    for output in outputs:
+        torch.testing.assert_close(output, expected)
+    block.eval()
+    expected = block(x)
+    exported = [torch.jit.trace(block, x), torch.jit.script(nn.Sequential(block.conv, block.bn))]
+    for model in (*exported, torch.fx.symbolic_trace(block), to_batch_norm(block)):
+        torch.testing.assert_close(model(x), expected)
+    assert type(block.bn) is BatchNormAct2d
+
+    frozen = nn.Sequential(nn.Conv2d(3, 4, 1), FrozenBatchNormAct2d(4)).eval()
+    expected = frozen(x)
+    assert convert_batch_norm(frozen).left == {'1': 'it is frozen'}
+    assert convert_batch_norm(frozen, include_frozen=True).replaced == {'1': '0'}
+    torch.testing.assert_close(frozen(x), expected, rtol=1e-6, atol=1e-6)
+    assert type(to_batch_norm(frozen)[1]) is BatchNormAct2d
 
 
 def families(names: Iterable[str]) -> set[str]:

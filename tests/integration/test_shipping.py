@@ -151,3 +151,29 @@ def test_onnxruntime_finds_the_same_boxes(folder, plain, dynamo, form, tmp_path)
     assert torch.equal(found.labels, expected.labels)
     torch.testing.assert_close(found.bboxes, expected.bboxes, rtol=1e-4, atol=1e-3)
     torch.testing.assert_close(found.scores, expected.scores, rtol=1e-4, atol=1e-5)
+
+
+def test_flops_and_the_graph_are_those_of_the_plain_model(folder, tmp_path):
+    from mmengine.analysis import get_model_complexity_info
+
+    detector = RawOutputs(trained_detector(folder)).eval()
+    found = get_model_complexity_info(detector, inputs=torch.rand(1, 3, 64, 64))
+    names = graph(detector, tmp_path / 'ours')
+    to_batch_norm(detector)
+    expected = get_model_complexity_info(detector, inputs=torch.rand(1, 3, 64, 64))
+    assert found['flops'] == expected['flops'] > 0
+    assert found['params'] == expected['params']
+    convs = [name for name in graph(detector, tmp_path / 'plain') if name.endswith('_convolution')]
+    assert [name for name in names if name.endswith('_convolution')] == convs != []
+
+
+def graph(model: nn.Module, work_dir: Path) -> list[str]:
+    """Return the kinds of operations in the graph that TensorBoard shows."""
+    pytest.importorskip('tensorboard')
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(work_dir) as writer:
+        writer.add_graph(model, torch.rand(1, 3, 64, 64))
+    events = EventAccumulator(str(work_dir)).Reload()
+    return [node.op for node in events.Graph().node]
