@@ -49,22 +49,16 @@ DETECTION = (
 SEGMENTATION = ('deeplabv3_mobilenet_v3_large', 'fcn_resnet50', 'lraspp_mobilenet_v3_large')
 TORCHVISION = (*CLASSIFICATION, *DETECTION, *SEGMENTATION)
 TIMM = (
-    'cspdarknet53',
     'cspresnet50',
     'densenet121',
     'dla34',
     'dpn68',
-    'edgenext_xx_small',
     'efficientnet_b0',
-    'fbnetc_100',
-    'gernet_s',
     'ghostnet_100',
-    'hardcorenas_a',
     'hrnet_w18_small',
     'inception_v4',
     'lcnet_050',
     'levit_128s',
-    'mnasnet_small',
     'mobilenetv3_small_100',
     'mobileone_s0',
     'mobilevit_xxs',
@@ -75,10 +69,8 @@ TIMM = (
     'resnet18',
     'resnet26d',
     'resnetv2_50',
-    'selecsls42',
     'seresnext26d_32x4d',
     'tf_efficientnet_b0',
-    'tinynet_e',
     'vovnet39a',
     'xception41',
 )
