@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .naive_cross_iteration import NaiveCrossIterationBatchNorm2d
 
 
-class CrossMiniBatchNorm2d(NaiveCrossIterationBatchNorm2d):
+class CrossMiniBatchNorm2d(NaiveCrossIterationBatchNorm2d, _BatchNorm):  # MMEngine looks at direct bases
     r"""CmBN: batch statistics averaged over the micro-batches of one accumulated step.
 
     The variant of CBN that YOLOv4 (Bochkovskiy et al., arXiv 2004.10934) made popular: the weights are the

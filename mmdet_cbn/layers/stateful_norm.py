@@ -100,11 +100,6 @@ class StatefulNorm:
             if self.training:
                 if torch.jit.is_tracing():  # FLOPs are counted so
                     return self._trace_by_batch(x)
-                if is_exporting():
-                    raise RuntimeError(
-                        f'{type(self).__name__} cannot be exported in training mode, in which it remembers '
-                        'earlier iterations; call eval() before'
-                    )
                 return self._forward_outside_of_autocast(x)
         mean, var = self.running_mean, self.running_var
         return F.batch_norm(x, mean, var, self.weight, self.bias, training=mean is None, eps=self.eps)
@@ -123,6 +118,11 @@ class StatefulNorm:
     @uncompiled
     def _forward_outside_of_autocast(self, x: Tensor) -> Tensor:
         """Autocast would run the small products of the statistics in half precision."""
+        if is_exporting():  # asked here, since dynamo answers yes wherever it compiles
+            raise RuntimeError(
+                f'{type(self).__name__} cannot be exported in training mode, in which it remembers earlier '
+                'iterations; call eval() before'
+            )
         with torch.autocast(x.device.type, enabled=False):
             return self.train_forward(x)
 

@@ -12,7 +12,6 @@ from mmdet_cbn.layers import (
     BatchRenorm2d,
     CenteredConv2d,
     CrossIterationBatchNorm2d,
-    CrossMiniBatchNorm2d,
     MovingAverageBatchNorm2d,
     NaiveCrossIterationBatchNorm2d,
 )
@@ -53,7 +52,6 @@ NORMS = {
         {'window_size': 3, 'averaging': 'exponential', 'window_gradient': True},
     ),
     'NaiveCBN': Norm(NaiveCrossIterationBatchNorm2d, 'NaiveCBN', {'window_size': 3}),
-    'CmBN': Norm(CrossMiniBatchNorm2d, 'CmBN', {'window_size': 3}),
     'MABN': Norm(MovingAverageBatchNorm2d, 'MABN', {'buffer_size': 3, 'warmup_iters': 2}, CenteredConv2d),
     'BRN': Norm(BatchRenorm2d, 'BRN', {'warmup_iters': 3}),
 }

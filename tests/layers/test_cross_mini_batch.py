@@ -1,10 +1,15 @@
 """CmBN against the formulas, written with a list of the micro-batches of a step."""
 
+import pickle
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet_cbn.layers import CrossIterationBatchNorm2d, CrossMiniBatchNorm2d, convert_batch_norm, end_step
+from mmdet_cbn.layers.local_state import load_local_state, local_state
 
 MICRO_BATCHES = 3
 EPS = 1e-5
@@ -75,3 +80,19 @@ def test_a_step_ends_for_cmbn_alone():
     end_step(model)
     assert [int(model[place].window.fill) for place in (1, 3)] == [2, 0]
     end_step(CrossMiniBatchNorm2d(4))  # which has no window yet
+
+
+def test_it_is_saved_copied_and_recognized_as_every_layer():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), CrossMiniBatchNorm2d(4, window_size=8, sync=True, burn_in=1))
+    assert _BatchNorm in type(model[1]).__bases__  # at which MMEngine's init_cfg looks
+    assert 'window_size=8, burn_in=1, sync=True' in repr(model[1])
+    for _ in range(3):
+        model(torch.randn(2, 3, 6, 6)).sum().backward()
+    twin, loaded = pickle.loads(pickle.dumps(model)), deepcopy(model)
+    loaded.load_state_dict(twin.state_dict())
+    load_local_state(loaded, local_state(model))
+    x = torch.randn(2, 3, 6, 6)
+    expected = model(x)
+    for one in (twin, loaded):
+        assert torch.equal(one(x), expected)
+    assert model[1].window.fill == 3
