@@ -97,22 +97,17 @@ def build(library: str, name: str, **options: object) -> nn.Module:
     return get_model(name, weights=None, **options)
 
 
-def describe(library: str, name: str) -> tuple[str, ...]:
-    """Return the line of a model in the table: what was found, converted to CBN and to MABN, and left."""
+def line_of_table(library: str, name: str) -> str:
+    """Say how many batch norms a model has, how many become CBN and MABN, and what CBN leaves."""
     model = build(library, name)
     mabn = convert_batch_norm(deepcopy(model), 'MABN')
     cbn = convert_batch_norm(model, 'CBN')
     found = len(cbn.replaced) + len(cbn.left)
-    reasons = Counter(_in_short(reason) for reason in cbn.left.values())
+    # Without the names of modules.
+    reasons = Counter('pre-activation' if 'pre-act' in why else why for why in cbn.left.values())
     left = '; '.join(f'{number} {reason}' for reason, number in reasons.most_common())
-    return f'{library} `{name}`', str(found), str(len(cbn.replaced)), str(len(mabn.replaced)), left
-
-
-def _in_short(reason: str) -> str:
-    """Leave the names of modules out."""
-    if 'pre-activation' in reason:
-        return 'pre-activation'
-    return reason
+    cells = f'{library} `{name}`', str(found), str(len(cbn.replaced)), str(len(mabn.replaced)), left
+    return f'| {" | ".join(cells)} |'.replace('|  |', '| |')
 
 
 def main() -> None:
@@ -122,7 +117,7 @@ def main() -> None:
     print('| --- | --- | --- | --- | --- |')
     for library, names in (('torchvision', TORCHVISION), ('timm', TIMM)):
         for name in names:
-            print(f'| {" | ".join(describe(library, name))} |'.replace('|  |', '| |'), flush=True)
+            print(line_of_table(library, name), flush=True)
 
 
 if __name__ == '__main__':

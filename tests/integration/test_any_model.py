@@ -4,6 +4,7 @@ import pickle
 import re
 from collections.abc import Iterable
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,15 +13,30 @@ from torch import Tensor, nn
 
 pytest.importorskip('timm')
 
-from experiments.any_model import CLASSIFICATION, DETECTION, SEGMENTATION, TIMM, TORCHVISION, build
+from experiments.any_model import (
+    CLASSIFICATION,
+    DETECTION,
+    SEGMENTATION,
+    TIMM,
+    TORCHVISION,
+    build,
+    line_of_table,
+)
 from mmdet_cbn.layers import StatefulNorm, convert_batch_norm, to_batch_norm
 
 QUICK = (('torchvision', 'mobilenet_v3_small'), ('timm', 'tf_efficientnet_b0'))
 WITHOUT_BATCH_NORM = ('alexnet', 'convnext_tiny', 'squeezenet1_0', 'ssd300_vgg16', 'swin_t', 'vit_b_16')
-# What keeps the others fast. A model that asks for a size gets the smallest.
+SMALL = {'num_classes': 3, 'min_size': 64, 'max_size': 64}
+FEW_REGIONS = {
+    'rpn_post_nms_top_n_train': 20,
+    'rpn_post_nms_top_n_test': 20,
+    'box_batch_size_per_image': 16,
+    'box_detections_per_img': 5,
+}
 OPTIONS = {
     **{name: {'num_classes': 10} for name in (*CLASSIFICATION, *TIMM)},
-    **{name: {'num_classes': 3, 'min_size': 64, 'max_size': 64} for name in DETECTION},
+    **{name: SMALL for name in DETECTION},
+    **{name: SMALL | FEW_REGIONS for name in DETECTION if 'rcnn' in name},
     'inception_v3': {'num_classes': 10, 'aux_logits': False},
     'levit_128s': {'num_classes': 10, 'img_size': 64},
     'ssdlite320_mobilenet_v3_large': {'num_classes': 3},
@@ -128,6 +144,12 @@ def test_a_norm_with_an_activation_goes_through_all_that_a_norm_does():
     assert convert_batch_norm(frozen, include_frozen=True).replaced == {'1': '0'}
     torch.testing.assert_close(frozen(x), expected, rtol=1e-6, atol=1e-6)
     assert type(to_batch_norm(frozen)[1]) is BatchNormAct2d
+
+
+@pytest.mark.parametrize('model', [*QUICK, ('timm', 'densenet121'), ('timm', 'levit_128s')], ids='/'.join)
+def test_the_table_of_the_page_is_what_the_command_prints(model):
+    page = Path(__file__).parents[2] / 'docs/any_model.md'
+    assert line_of_table(*model) in page.read_text().splitlines()
 
 
 def families(names: Iterable[str]) -> set[str]:
