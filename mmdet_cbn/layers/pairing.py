@@ -6,7 +6,7 @@ from torch import nn
 
 from .cross_iteration import CrossIterationBatchNorm2d
 from .effective_weight import effective_weight
-from .feeding_conv import registered_pairs
+from .feeding_conv import feeds, registered_pairs
 from .handover import Handover
 
 Pair = tuple[str, CrossIterationBatchNorm2d, str, nn.Module]
@@ -16,9 +16,11 @@ def pair_conv_norm(model: nn.Module) -> dict[str, str]:
     """Tell every cross-iteration layer in ``model`` which convolution feeds it.
 
     A layer's convolution is the nearest one registered before it under the same parent: the rule by
-    which mmcv fuses convolutions and BN. One that is paired with a convolution of ``model`` already, as by
-    :func:`convert_batch_norm`, keeps it. The convolution gets a forward hook that hands its input over.
-    Copies of the model (deepcopy, pickle) carry the pairing with them; pairing twice changes nothing.
+    which mmcv fuses convolutions and BN. Where there is none, it is the one whose output the layer gets in
+    the forward pass around it, as far as ``torch.fx`` can trace that (Res2Net). A layer that is paired with
+    a convolution of ``model`` already, as by :func:`convert_batch_norm`, keeps it. The convolution gets a
+    forward hook that hands its input over. Copies of the model (deepcopy, pickle) carry the pairing with
+    them; pairing twice changes nothing.
 
     Args:
         model: Any module, ``ConvModule``, ResNet blocks and ``nn.Sequential`` included.
@@ -51,12 +53,13 @@ def _pairs(model: nn.Module) -> Iterator[Pair]:
     """Yield the pairs there are, and of norms without one those of the rule."""
     names = {module: name for name, module in model.named_modules()}
     for norm_name, norm, conv_name, conv in registered_pairs(model, CrossIterationBatchNorm2d):
-        paired = None if norm.handover is None else norm.handover.conv
-        yield (
-            (norm_name, norm, names[paired], paired)
-            if paired in names
-            else (norm_name, norm, conv_name, conv)
-        )
+        if norm.handover is not None and norm.handover.conv in names:
+            conv = norm.handover.conv
+            conv_name = names[conv]
+        elif conv is None:
+            feed = feeds(model, {norm_name: norm})[norm_name]
+            conv_name, conv = feed.name, feed.conv
+        yield norm_name, norm, conv_name, conv
 
 
 def _check(
