@@ -123,6 +123,10 @@ class RawOutputs(nn.Module):
         return (*scores, *boxes)
 
 
+@pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split('.')[:2])) < (2, 5),
+    reason='torch 2.5 and later have both exporters',
+)
 @pytest.mark.parametrize('form', ['with the layers', 'plain'])
 @pytest.mark.parametrize('dynamo', [False, True])
 def test_onnxruntime_finds_the_same_boxes(folder, plain, dynamo, form, tmp_path):

@@ -13,6 +13,9 @@ from tests.helpers.norms import NORMS
 from tests.helpers.snapshot import assert_same, memory
 
 
+VERSION = tuple(map(int, torch.__version__.split('.')[:2]))
+
+
 @pytest.fixture(params=NORMS)
 def trained(request):
     norm = NORMS[request.param]
@@ -23,7 +26,7 @@ def trained(request):
 
 
 dynamo_takes_hooks = pytest.mark.skipif(
-    tuple(map(int, torch.__version__.split('.')[:2])) < (2, 2),
+    VERSION < (2, 2),
     reason='dynamo of torch 2.1 takes no forward hook that is a bound method',
 )
 
@@ -91,6 +94,7 @@ def test_export_in_training_mode_is_refused(trained):
     assert_same(memory(trained), before)
 
 
+@pytest.mark.skipif(VERSION < (2, 5), reason='torch 2.5 and later have both exporters')
 @pytest.mark.parametrize('dynamo', [False, True])
 def test_onnxruntime_computes_the_same(trained, dynamo, tmp_path):
     onnxruntime = pytest.importorskip('onnxruntime')
