@@ -12,7 +12,6 @@ from mmdet_cbn.layers import fold_centering, pair_conv_norm, to_batch_norm
 from tests.helpers.norms import NORMS
 from tests.helpers.snapshot import assert_same, memory
 
-
 VERSION = tuple(map(int, torch.__version__.split('.')[:2]))
 
 
