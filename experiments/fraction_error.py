@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from mmdet.utils import register_all_modules
@@ -16,6 +17,7 @@ from mmdet_cbn.layers import CrossIterationBatchNorm2d, pair_conv_norm
 from mmdet_cbn.layers.conv_call import read_call
 from mmdet_cbn.layers.window import Window
 from mmdet_cbn.ops import Derivatives, batch_moments, estimate_variance_derivative, mean_derivative
+from mmdet_cbn.whole_file import whole_file
 
 from .common.tables import markdown_table
 
@@ -90,7 +92,7 @@ class FractionError:
 
 
 class FractionErrorHook(Hook):
-    """Watches the run, and prints a table after it."""
+    """Watches the run; prints a table after it, which stays in the work folder."""
 
     def before_train(self, runner: Runner) -> None:
         """Find the layers, paired once more."""
@@ -99,18 +101,27 @@ class FractionErrorHook(Hook):
         self.watch = FractionError(pairs, FRACTIONS)
 
     def after_train(self, runner: Runner) -> None:
-        """Print the errors."""
+        """Print and write the errors."""
         rows = [['derivative_fraction', 'RMS relative error of the pooled variance']]
         for fraction, error in self.watch.errors().items():
             name = 'no correction' if fraction == NAIVE else f'1/{round(1 / fraction)}'
             rows.append([name, f'{error:.2e}'])
-        print(markdown_table(rows))
+        table = markdown_table(rows)
+        print(table)
+        with whole_file(Path(runner.work_dir) / 'fraction_error.md') as partial:
+            partial.write_text(f'{table}\n')
         self.watch.remove()
 
 
 def parse_args() -> Namespace:
     """Read the command line."""
-    parser = ArgumentParser('python -m experiments.fraction_error', description=__doc__)
+    parser = ArgumentParser(
+        'python -m experiments.fraction_error',
+        description=__doc__,
+        formatter_class=RawDescriptionHelpFormatter,
+        epilog='example:\n  CONFIG=configs/quickstart/mask-rcnn_r18_fpn_4conv1fc_cbn_shapes.py\n'
+        '  python -m experiments.fraction_error $CONFIG --work-dir work_dirs/fraction',
+    )
     parser.add_argument('config', help='a config that trains with CBN')
     parser.add_argument('--work-dir', required=True)
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)

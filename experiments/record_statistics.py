@@ -6,7 +6,7 @@ The learning rate is the study's for this batch size, and stays as it is for the
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from torch.nn.functional import cross_entropy
@@ -30,7 +30,12 @@ BATCH_NORMS = [
 
 def parse_args() -> Namespace:
     """Read the command line."""
-    parser = ArgumentParser('python -m experiments.record_statistics', description=__doc__.partition('\n')[0])
+    parser = ArgumentParser(
+        'python -m experiments.record_statistics',
+        description=__doc__.partition('\n')[0],
+        formatter_class=RawDescriptionHelpFormatter,
+        epilog='example:\n  python -m experiments.record_statistics --method cbn --out cbn.npz',
+    )
     parser.add_argument('--method', required=True, choices=BATCH_NORMS)
     parser.add_argument(
         '--batch-size', type=positive_integer, default=2, metavar='N', help='images (default: 2)'

@@ -27,6 +27,8 @@ if not _missing:
     # For configs: `mmdet_cbn::` stands for .mim/configs beside this module. By the name of the distribution
     # MMEngine 0.10.7 would look for it in site-packages, where an editable installation has no files.
     MODULE2PACKAGE['mmdet_cbn'] = f'{__name__}.registry'
+    # And mmseg::, which MMEngine looks for by the name of OpenMMLab's own distribution alone.
+    MODULE2PACKAGE['mmseg'] = 'mmseg'
     __all__ += ['CrossIterationHook', 'PairedConvModule']
 elif len(_missing) < len(_NEEDED):  # with none of them, this is plain PyTorch
     warn(

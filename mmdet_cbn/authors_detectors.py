@@ -11,7 +11,7 @@ from typing import Any
 from mmdet.models.necks import FPN
 from mmdet.models.task_modules.coders import LegacyDeltaXYWHBBoxCoder
 from mmdet.registry import MODELS, TASK_UTILS
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @MODELS.register_module()
@@ -26,7 +26,7 @@ class PlainTopFPN(FPN):
         super().__init__(**settings)
         plain = FPN(**{**settings, 'conv_cfg': None, 'norm_cfg': None})
         levels = len(self.lateral_convs)
-        self.fpn_convs = self.fpn_convs[:levels] + plain.fpn_convs[levels:]
+        self.fpn_convs: nn.ModuleList = self.fpn_convs[:levels] + plain.fpn_convs[levels:]
 
 
 @TASK_UTILS.register_module()

@@ -1,5 +1,6 @@
 """Settings of all tests."""
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 
 import pytest
@@ -41,3 +42,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _seed() -> None:
     """Make every test repeatable on its own."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _default_scope() -> Iterator[None]:
+    """Give each file the default scope it has alone: runners set that of MMEngine and leave it behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        if find_spec('mmengine'):
+            from mmengine.registry import DefaultScope
+
+            patch.setattr(DefaultScope, '_instance_dict', DefaultScope._instance_dict.copy())
+        yield

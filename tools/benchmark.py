@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,7 +26,11 @@ DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch
 
 def parse_args() -> Namespace:
     """Read the command line."""
-    parser = ArgumentParser(description=__doc__)
+    parser = ArgumentParser(
+        description=__doc__,
+        formatter_class=RawDescriptionHelpFormatter,
+        epilog='example:\n  python tools/benchmark.py layers --rounds 5 --json layers.json --plot layers.png',
+    )
     commands = parser.add_subparsers(dest='command', required=True)
     layers = commands.add_parser('layers', help='convolution + norm + ReLU at the sizes of detectors')
     model = commands.add_parser('model', help='a training step of Mask R-CNN R-50-FPN 4conv1fc')

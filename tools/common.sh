@@ -3,6 +3,14 @@
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 STACK=${MMDET_CBN_STACK:-default}
 
+# The comment at the top of a script is its help.
+case ${1:-} in
+    -h | --help)
+        sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+        exit
+        ;;
+esac
+
 fail() {
     echo "$(basename "$0"): $*" >&2
     exit 1

@@ -10,8 +10,8 @@ from mmdet_cbn.checkpoints import CheckpointError, convert_checkpoint
 from mmdet_cbn.whole_file import explain_file
 
 EXAMPLES = """examples:
-  convert_checkpoint.py epoch_12_released.pth converted.pth
-  convert_checkpoint.py --to-bn configs/quickstart/mask-rcnn_r18_fpn_4conv1fc_cbn_shapes.py a.pth bn.pth
+  python tools/convert_checkpoint.py R50-wc.pth R50-wc_mmdet3.pth
+  python tools/convert_checkpoint.py --to-bn CONFIG.py epoch_12.pth epoch_12_bn.pth
 """
 
 

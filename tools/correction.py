@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -42,7 +42,11 @@ def positive(text: str) -> float:
 
 def parse_args() -> Namespace:
     """Read the command line."""
-    parser = ArgumentParser(description=__doc__.partition('\n')[0])
+    parser = ArgumentParser(
+        description=__doc__.partition('\n')[0],
+        formatter_class=RawDescriptionHelpFormatter,
+        epilog='example:\n  python tools/correction.py --iterations 1000 --plot correction.png',
+    )
     parser.add_argument(
         '--lr',
         nargs='+',

@@ -13,7 +13,11 @@ from mmdet_cbn.whole_file import explain_file
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog='example:\n  python tools/download_checkpoint.py mask-rcnn_r50_fpn_4conv1fc_cbn --convert',
+    )
     parser.add_argument('name', nargs='?', choices=CATALOGUE, metavar='NAME', help='see --list')
     parser.add_argument('--list', action='store_true', help='list the released models')
     parser.add_argument('--dest', type=Path, default=Path('checkpoints'), metavar='DIR')

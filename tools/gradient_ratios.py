@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from mmdet_cbn.analysis.compensation.gradient_ratios import MeanRatio, gradient_ratios, mean_ratios
 from mmdet_cbn.analysis.compensation.gradient_ratios_plot import plot_gradient_ratios
+from mmdet_cbn.analysis.compensation.normalized_convolutions import Call
 from mmdet_cbn.whole_file import whole_file
 
 PICTURES = ('.jpg', '.jpeg', '.png')
@@ -26,7 +28,11 @@ class ModelError(RuntimeError):
 
 def parse_args() -> Namespace:
     """Read the command line."""
-    parser = ArgumentParser(description=__doc__)
+    parser = ArgumentParser(
+        description=__doc__,
+        formatter_class=RawDescriptionHelpFormatter,
+        epilog='example:\n  python tools/gradient_ratios.py resnet50 --weights DEFAULT --plot ratios.png',
+    )
     parser.add_argument(
         'model', metavar='MODEL', help='name of a torchvision model, or an MMDetection config'
     )
@@ -163,6 +169,11 @@ def to_text(means: Sequence[MeanRatio]) -> str:
     return '\n'.join(lines)
 
 
+def show_progress(calls: Iterable[Call]) -> Iterable[Call]:
+    """Go over the layers, on a terminal with a bar."""
+    return tqdm(calls, 'layers', leave=False, disable=None)
+
+
 def main() -> None:
     """Measure, print, write."""
     args = parse_args()
@@ -171,7 +182,7 @@ def main() -> None:
         model, forward = (build_detector if args.model.endswith('.py') else build_classifier)(args)
         if args.checkpoint:
             load_weights(model, args.checkpoint)
-        ratios = gradient_ratios(model, forward, args.projections)
+        ratios = gradient_ratios(model, forward, args.projections, progress=show_progress)
         print(to_text(mean_ratios(ratios)))
         if args.json:
             with whole_file(args.json) as partial:

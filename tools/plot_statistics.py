@@ -28,7 +28,11 @@ MOST_LAYERS = 6  # that are drawn unless --layers asks for more
 
 def parse_args() -> Namespace:
     """Read the command line."""
-    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser = ArgumentParser(
+        description=__doc__,
+        formatter_class=RawDescriptionHelpFormatter,
+        epilog='example:\n  python tools/plot_statistics.py BN=bn.npz CBN=work_dirs/cbn --out pictures',
+    )
     parser.add_argument(
         'runs', nargs='+', metavar='RUN', help='FILE.npz, or a folder with one below it, or LABEL=either'
     )

@@ -4,6 +4,9 @@
 #
 # Uses every GPU, or two processes on the CPU. A run that is there already is evaluated again. Takes
 # MMDET_CBN_STACK and PYTHON as tools/setup_env.sh does.
+#
+# example:
+#   bash tools/quickstart.sh
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 

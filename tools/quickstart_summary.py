@@ -1,6 +1,6 @@
 """Print what tools/quickstart.sh reached, and draw its curves and detections."""
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from mmengine.config import Config
@@ -12,7 +12,13 @@ from experiments.reports.runs import read_run, read_test_metrics
 
 def main() -> None:
     """Read the work folder that tools/quickstart.sh filled."""
-    parser = ArgumentParser(description=__doc__)
+    parser = ArgumentParser(
+        description=__doc__,
+        formatter_class=RawDescriptionHelpFormatter,
+        epilog='example:\n  CONFIG=configs/quickstart/mask-rcnn_r18_fpn_4conv1fc_cbn_shapes.py\n'
+        '  python tools/quickstart_summary.py $CONFIG work_dirs/quickstart '
+        '--train-seconds 185 --test-seconds 18',
+    )
     parser.add_argument('config')
     parser.add_argument('work_dir', type=Path)
     parser.add_argument('--train-seconds', type=int, required=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,12 +22,16 @@ FORMATS = {'md': to_markdown, 'csv': to_csv}
 
 def parse_args() -> Namespace:
     """Read the command line."""
-    parser = ArgumentParser(description=__doc__)
+    parser = ArgumentParser(
+        description=__doc__,
+        formatter_class=RawDescriptionHelpFormatter,
+        epilog='example:\n  python tools/report.py work_dirs/*/ --curves curves.png',
+    )
     parser.add_argument('work_dirs', nargs='+', type=Path, metavar='WORK_DIR', help='what --work-dir was')
     parser.add_argument('--format', choices=FORMATS, default='md', help='Markdown (default) or CSV')
     parser.add_argument('--out', type=Path, metavar='FILE', help='write the report here, not to the screen')
     parser.add_argument(
-        '--curves', type=Path, metavar='FILE.png', help='draw training loss and validation AP'
+        '--curves', type=Path, metavar='FILE.png', help='draw training loss and what validation measured'
     )
     args = parser.parse_args()
     if args.curves and args.curves.suffix != '.png':
@@ -49,7 +53,7 @@ def draw(entries: Sequence[Entry], path: Path) -> None:
     if not logs:
         raise ReportError('--curves: none of the runs has a log of a training')
     by_epoch = all(log.by_epoch for log in logs.values())
-    metrics = ('coco/bbox_mAP', 'coco/segm_mAP')
+    metrics = ('coco/bbox_mAP', 'coco/segm_mAP', 'accuracy/top1', 'mIoU')
     write(path, lambda partial: plot_curves(logs, partial, metrics, loss_by_epoch=by_epoch))
 
 

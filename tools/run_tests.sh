@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Run the test suite in the environment that tools/setup_env.sh makes, in a process of one thread a core.
 #
-#   tools/run_tests.sh [ARGUMENTS OF pytest]          e.g. tools/run_tests.sh tests/layers -x
+#   tools/run_tests.sh [ARGUMENTS OF pytest]
+#
+# example:
+#   bash tools/run_tests.sh tests/layers -x
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 

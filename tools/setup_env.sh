@@ -4,13 +4,19 @@
 #
 # When the environment is complete, nothing is done. Environment: PYTHON (the interpreter to build on),
 # and pip's own, such as PIP_FIND_LINKS (folders with wheels, e.g. one of mmcv, which is compiled else).
+#
+# example:
+#   PYTHON=python3.11 bash tools/setup_env.sh
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 PINS=$ROOT/requirements/$STACK.txt
 STAMP=$VENV/mmdet-cbn.stamp
 MMCV=$(grep -E '^(onedl-)?mmcv==' "$PINS")
-REQUIREMENTS=(requirements.txt requirements/mmdet.txt requirements/experiments.txt requirements/tests.txt)
+# The libraries of requirements/sisters.txt come with the pins: each line has its own distributions of them.
+REQUIREMENTS=(
+    requirements.txt requirements/mmdet.txt requirements/experiments.txt requirements/tests.txt requirements/docs.txt
+)
 
 # The checkout's place counts: an editable installation points to it.
 fingerprint() {
@@ -133,13 +139,13 @@ if [[ -n ${COMPILE:-} ]]; then
 fi
 # Only mmcv: its build needs the torch of this environment, that of other packages a newer setuptools.
 MMCV_WITH_OPS=1 pip_install --no-build-isolation --no-deps "$MMCV"
-echo '== mmdet, test tools and mmdet_cbn'
+echo '== mmdet and its sisters, test tools and mmdet_cbn'
 pip_install --requirement "$PINS" "${REQUIREMENTS[@]/#/--requirement=}"
 # mmcv asks for opencv-python, which needs libGL; the headless build of the same files does not.
 pip_install --force-reinstall --no-deps opencv-python-headless
 pip_install --no-build-isolation --no-deps --editable .
 
-"$VENV/bin/python" -W ignore -c 'import torchvision, mmcv.ops, mmdet.apis, mmdet_cbn' ||
+"$VENV/bin/python" -W ignore -c 'import torchvision, mmcv.ops, mmdet.apis, mmpretrain, mmseg.apis, mmdet_cbn' ||
     fail "$VENV is complete and yet does not work; delete it and run this again"
 fingerprint >"$STAMP"
 echo "== $VENV is ready"

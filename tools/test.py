@@ -1,6 +1,6 @@
-"""Evaluate a detector: ``python tools/test.py CONFIG CHECKPOINT``, or tools/dist_test.sh."""
+"""Evaluate a model: ``python tools/test.py CONFIG CHECKPOINT``, or tools/dist_test.sh."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from mmengine.config import Config
@@ -20,7 +20,12 @@ SECTIONS = ('model', 'test_dataloader', 'test_cfg', 'test_evaluator')
 
 def parse_arguments() -> Namespace:
     """Read the command line."""
-    parser = ArgumentParser(description='Evaluate a detector.')
+    parser = ArgumentParser(
+        description='Evaluate a model.',
+        formatter_class=RawDescriptionHelpFormatter,
+        epilog='example:\n  CONFIG=configs/quickstart/mask-rcnn_r18_fpn_4conv1fc_cbn_shapes.py\n'
+        '  python tools/test.py $CONFIG work_dirs/quickstart/epoch_3.pth --out predictions.pkl',
+    )
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     add_common_arguments(parser)
@@ -49,9 +54,25 @@ def apply_options(cfg: Config, args: Namespace) -> None:
     if args.out and Path(args.out).is_dir():
         raise LaunchError(f'--out {args.out} is a folder; give the name of a file')
     if args.show_dir:
-        if not (cfg.get('default_hooks') or {}).get('visualization'):
-            raise LaunchError('--show-dir needs default_hooks.visualization in the config')
-        cfg.default_hooks.visualization.update(draw=True, test_out_dir=args.show_dir)
+        _show(cfg, args.show_dir)
+
+
+def _show(cfg: Config, folder: str) -> None:
+    """Have the hook of the config's library write images to a folder of the work folder.
+
+    Raises:
+        LaunchError: The config has no such hook.
+    """
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
+    if not hook:
+        raise LaunchError('--show-dir needs default_hooks.visualization in the config')
+    if hook.type == 'VisualizationHook':  # MMPretrain's
+        hook.update(enable=True, interval=1, out_dir=str(Path(cfg.work_dir, folder)))
+    elif hook.type == 'SegVisualizationHook':  # MMSegmentation's, which asks the visualizer where
+        hook.update(draw=True, interval=1)
+        cfg.visualizer.save_dir = str(Path(cfg.work_dir, folder))
+    else:
+        hook.update(draw=True, test_out_dir=folder)
 
 
 def main() -> None:
@@ -69,9 +90,12 @@ def run(cfg: Config, out: str | None, trust_checkpoint: bool) -> None:
     """Evaluate, and write the predictions if they are asked for."""
     runner = build_runner(cfg, trust_checkpoint)
     if out:
-        from mmdet.evaluation import DumpDetResults
+        if cfg.get('default_scope') == 'mmdet':
+            from mmdet.evaluation import DumpDetResults as DumpResults  # whose masks are small
+        else:
+            from mmengine.evaluator import DumpResults
 
-        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=out))
+        runner.test_evaluator.metrics.append(DumpResults(out_file_path=out))
     runner.test()
     leave_processes()
 

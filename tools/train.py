@@ -1,6 +1,6 @@
-"""Train a detector: ``python tools/train.py CONFIG``, or tools/dist_train.sh for several processes."""
+"""Train a model: ``python tools/train.py CONFIG``, or tools/dist_train.sh for several processes."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 
 from mmengine.config import Config
 
@@ -20,7 +20,12 @@ SECTIONS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 
 def parse_arguments() -> Namespace:
     """Read the command line."""
-    parser = ArgumentParser(description='Train a detector.')
+    parser = ArgumentParser(
+        description='Train a model.',
+        formatter_class=RawDescriptionHelpFormatter,
+        epilog='example:\n  CONFIG=configs/quickstart/mask-rcnn_r18_fpn_4conv1fc_cbn_shapes.py\n'
+        '  python tools/train.py $CONFIG --work-dir work_dirs/cbn',
+    )
     parser.add_argument('config', help='config file')
     add_common_arguments(parser)
     parser.add_argument(

@@ -34,8 +34,10 @@ def interleave(
     # Not torch's own Timer, which warms up twice for each of our rounds: whole detectors take seconds. Nor
     # its clock, which imports setuptools.
     timers = {name: Timer(function, timer=_clock) for name, function in functions.items()}
-    calls = {name: max(1, round(seconds / timer.timeit(1))) for name, timer in timers.items()}
-    print(f'{title}: {rounds} rounds', file=sys.stderr)
+    one_call = {name: timer.timeit(1) for name, timer in timers.items()}
+    calls = {name: max(1, round(seconds / time)) for name, time in one_call.items()}
+    expected = rounds * sum(calls[name] * time for name, time in one_call.items())
+    print(f'{title}: {rounds} rounds, about {expected:.0f} s', file=sys.stderr)
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(rounds):
         for name, timer in timers.items():

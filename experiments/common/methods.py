@@ -18,6 +18,8 @@ from mmdet_cbn.layers import (
 
 from .standardized_conv import StandardizedConv2d
 
+REFERENCE = 'bn'  # what the others are compared with
+
 
 @dataclass(frozen=True)
 class Method:

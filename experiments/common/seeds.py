@@ -34,12 +34,14 @@ class Measure:
         label: What it is, with its unit.
         factor: From the results' unit to that of the label.
         digits: After the point.
+        less_is_better: Whether the lowest is the best.
     """
 
     key: str
     label: str
     factor: float = 1.0
     digits: int = 2
+    less_is_better: bool = False
 
 
 def summarize(results: Sequence[Mapping[str, Any]], measure: Measure, epoch: int = -1) -> Cell:

@@ -1,8 +1,11 @@
-"""Compare the normalization layers in a small detector: box and mask AP at batch sizes of 1 and 2 images.
+"""Compare the normalization layers in a small detector, from scratch and with a pretrained backbone.
 
-Needs no download and no GPU, and uses GPUs where there are any. Where it was stopped, the same command goes
-on: results of finished runs are in DIR/results, a run that was cut off starts again. At the end DIR holds
-tables.md and runs.csv.
+Needs no download and no GPU, and uses GPUs where there are any. Each norm runs at a number of learning rates,
+of which the one that is best on a validation split is compared. Where it was stopped, the same command goes
+on: results of finished runs are in DIR/results, a run that was cut off starts again. At the end, and with
+--report at any time, DIR holds tables.md, runs.csv and the pictures, of the columns that are whole.
+
+    python -m experiments.detection --out work_dirs/detection --regimes pretrained --batch-sizes 1
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import signal
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -20,12 +24,18 @@ from mmdet_cbn.launch.explanations import explain_file
 from mmdet_cbn.whole_file import whole_file
 
 from ..common.argument_types import positive_integer
+from ..common.comparisons import Comparison, read_outcome
 from ..common.methods import METHODS
+from ..common.plan import count_expected, known_trials
 from ..common.results import StudyError
+from ..common.study_plots import plot_comparison, plot_rates
+from ..common.study_tables import LEGEND, table, to_csv, to_markdown
 from ..common.tables import text_table
-from .plan import DetectionRun, plan_runs
-from .runs import only_study, read_result, result_folder, train_and_write
-from .tables import table, to_csv, to_markdown
+from .comparisons import make_comparisons
+from .configs import other_data, test_data
+from .measures import DRAWN, MEASURES, POPULATION_BOX, RATE
+from .regimes import REGIMES
+from .runs import only_study, pretrain, read_result, result_folder, train_and_write
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,61 +43,93 @@ ROOT = Path(__file__).resolve().parents[2]
 def parse_args() -> Namespace:
     """Read the command line."""
     parser = ArgumentParser(
-        'python -m experiments.detection', description=__doc__, formatter_class=RawDescriptionHelpFormatter
+        'python -m experiments.detection',
+        description=__doc__,
+        formatter_class=RawDescriptionHelpFormatter,
+        epilog='example:\n  python -m experiments.detection --out work_dirs/detection --seeds 1',
     )
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where results go')
     parser.add_argument('--report', action='store_true', help='run nothing, report what there is')
-    parser.add_argument(
-        '--methods',
-        nargs='+',
-        choices=METHODS,
-        default=list(METHODS),
-        metavar='NAME',
-        help=f'some of {", ".join(METHODS)} (default: all)',
-    )
+    for name, known in (('--regimes', REGIMES), ('--methods', METHODS)):
+        parser.add_argument(
+            name,
+            nargs='+',
+            choices=known,
+            default=list(known),
+            metavar='NAME',
+            help=f'some of {", ".join(known)} (default: all)',
+        )
     parser.add_argument(
         '--batch-sizes',
         nargs='+',
         type=positive_integer,
-        default=[2, 1],
+        default=[1, 2],
         metavar='N',
-        help='images a process and iteration (default: 2 1)',
+        help='images a process and iteration (default: 1 2)',
     )
     for name, default, text in (
-        ('--seeds', 3, 'runs of each kind'),
-        ('--epochs', DetectionRun.epochs, 'of each run'),
-        ('--processes', DetectionRun.processes, 'of each run'),
-        ('--train-images', DetectionRun.train_images, 'in the training set'),
-        ('--val-images', DetectionRun.val_images, 'in the validation set'),
+        ('--seeds', 3, 'runs of each kind that are compared'),
+        ('--processes', 2, 'of each run'),
+        ('--train-images', 500, 'in the training set'),
+        ('--pretraining-images', 1200, 'that the pretrained backbone has seen'),
+        ('--held-out', 200, 'images in the validation and the test split'),
     ):
         parser.add_argument(
             name, type=positive_integer, default=default, metavar='N', help=f'{text} (default: %(default)s)'
         )
+    parser.add_argument(
+        '--epochs', type=positive_integer, metavar='N', help='of each run (default: those of its regime)'
+    )
     return parser.parse_args()
 
 
-def run_missing(runs: Sequence[DetectionRun], out: Path) -> None:
+def run_missing(comparisons: Sequence[Comparison], args: Namespace) -> None:
     """Train what has no result yet, one after the other: each run takes all cores."""
-    with only_study(out) as lock:
-        missing = [run for run in runs if read_result(out, run) is None]
-        generate(out / 'data', train=runs[0].train_images, val=runs[0].val_images)
-        with tqdm(total=len(runs), initial=len(runs) - len(missing), desc='runs', unit='run') as progress:
-            for run in missing:
+    read = partial(read_result, args.out)
+    with only_study(args.out) as lock:
+        generate(test_data(args.out), args.train_images, args.held_out)
+        generate(other_data(args.out), args.pretraining_images, args.held_out, seed=1)
+        if any(REGIMES[comparison.name].pretrained for comparison in comparisons):
+            pretrain(args.processes, ROOT, args.out, lock)
+        done = sum(read(run) is not None for run in known_trials(comparisons, args.seeds, read))
+        expected = count_expected(comparisons, args.seeds, read)
+        with tqdm(total=expected, initial=done, desc='runs', unit='run') as progress:
+            while run := next((r for r in known_trials(comparisons, args.seeds, read) if not read(r)), None):
                 progress.set_postfix_str(run.name)
-                train_and_write(run, ROOT, out, lock)
+                train_and_write(run, ROOT, args.out, lock)
+                progress.total = count_expected(comparisons, args.seeds, read)  # more where rates are added
                 progress.update()
 
 
-def report(runs: Sequence[DetectionRun], out: Path) -> None:
-    """Write the table and a line for each run, and print the table."""
-    results = {run: result for run in runs if (result := read_result(out, run))}
-    if not results:
-        raise StudyError(f'none of the {len(runs)} runs has a result in {result_folder(out)}')
-    for name, text in (('tables.md', to_markdown(results)), ('runs.csv', to_csv(results))):
-        with whole_file(out / name) as partial:
-            partial.write_text(text)
-    print(f'\n{text_table(table(results))}')
-    print(f'\n{len(results)} of {len(runs)} runs; tables.md and runs.csv are in {out}')
+def report(comparisons: Sequence[Comparison], args: Namespace) -> None:
+    """Write tables and pictures of the columns that are whole, and print the tables.
+
+    Raises:
+        StudyError: There is none.
+    """
+    read = partial(read_result, args.out)
+    outcomes = [read_outcome(comparison, args.seeds, read) for comparison in comparisons]
+    outcomes = [outcome for outcome in outcomes if outcome]
+    if not outcomes:
+        raise StudyError(f'no column of a table is whole in {result_folder(args.out)}')
+    finished = filter(None, map(read, known_trials(comparisons, args.seeds, read)))
+    curves = [measure.key for measure in MEASURES]
+    for name, text in (
+        ('tables.md', to_markdown(outcomes, MEASURES, RATE)),
+        ('runs.csv', to_csv(list(finished), curves)),
+    ):
+        with whole_file(args.out / name) as path:
+            path.write_text(text)
+    for outcome in outcomes:
+        comparison = outcome.comparison
+        with whole_file(args.out / f'{comparison.name}.png') as path:
+            plot_comparison(outcome, DRAWN, path)
+        with whole_file(args.out / f'{comparison.name}_rates.png') as path:
+            plot_rates(outcome, POPULATION_BOX, RATE, path)
+        for measure in MEASURES:
+            print(f'\n{comparison.title}: {measure.label}')
+            print(text_table(table(outcome, measure)))
+    print(f'\n{LEGEND}\n\ntables.md, runs.csv and pictures are in {args.out}')
 
 
 def main() -> None:
@@ -96,19 +138,19 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup asks for that
             signal.signal(number, lambda *_: sys.exit(143))  # as an exception it ends the run, too
-    runs = plan_runs(
+    comparisons = make_comparisons(
+        args.regimes,
         args.methods,
         args.batch_sizes,
-        args.seeds,
-        epochs=args.epochs,
+        args.epochs,
         processes=args.processes,
         train_images=args.train_images,
-        val_images=args.val_images,
+        held_out=args.held_out,
     )
     try:
         if not args.report:
-            run_missing(runs, args.out)
-        report(runs, args.out)
+            run_missing(comparisons, args)
+        report(comparisons, args)
     except KeyboardInterrupt:
         sys.exit(f'stopped; the same command goes on with the runs that are not in {result_folder(args.out)}')
     except (StudyError, FileExistsError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import math
 import os
 import shutil
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import mean
 from typing import Any, TextIO
 
 import torch
@@ -22,9 +24,14 @@ from mmdet_cbn.whole_file import whole_file
 from ..common import results
 from ..common.results import StudyError
 from ..reports.runs import read_run
-from .plan import DetectionRun, config_text
+from .configs import backbone, config_text, pretraining_text
+from .statistics_hook import FILE
+from .trials import DetectionRun
 
 METRICS = {'box_ap': 'coco/bbox_mAP', 'mask_ap': 'coco/segm_mAP'}
+STATISTICS = {'running': '', 'slow': 'slow_', 'population': 'population_'}
+PRETRAINING = 'pretraining'
+PRETRAINING_EPOCHS = 8
 _PATIENCE = 60  # seconds; torchrun gives its processes 30 to end
 
 
@@ -47,7 +54,8 @@ def read_result(out: Path, run: DetectionRun) -> dict[str, Any] | None:
 
 
 def _check(result: dict[str, Any]) -> None:
-    if not all(math.isfinite(result[name][-1]) for name in METRICS) or 'diverged' not in result:
+    curves = [f'{prefix}{name}' for prefix in STATISTICS.values() for name in METRICS]
+    if not result['diverged'] and not all(math.isfinite(result[name][-1]) for name in curves):
         raise ValueError('numbers are missing')
 
 
@@ -57,36 +65,51 @@ def train_and_write(run: DetectionRun, root: Path, out: Path, lock: TextIO) -> N
     Args:
         run: What to train.
         root: The checkout with the folders ``configs`` and ``tools``.
-        out: The folder of the study, with the data set in ``data``.
+        out: The folder of the study, with the data sets, and the weights where the regime has them.
         lock: What :func:`only_study` gave.
 
     Raises:
         StudyError: The run failed; the message names its log.
     """
-    config = out / 'configs' / f'{run.name}.py'
+    start = time.perf_counter()
+    work_dir = _train(run.name, config_text(run, root, out.resolve()), run.processes, root, out, lock)
+    seconds = time.perf_counter() - start
+    result = measure(work_dir) | {'seconds': round(seconds, 1), 'torch': torch.__version__}
+    results.write_result(result_folder(out), run, result)
+
+
+def pretrain(processes: int, root: Path, out: Path, lock: TextIO, epochs: int = PRETRAINING_EPOCHS) -> None:
+    """Train the detector whose backbone the runs of that regime begin with, unless it is there."""
+    weights = backbone(out)
+    if not weights.exists():
+        text = pretraining_text(root, out.resolve(), epochs)
+        work_dir = _train(PRETRAINING, text, processes, root, out, lock)
+        (work_dir / f'epoch_{epochs}.pth').rename(weights)
+
+
+def _train(name: str, config_text: str, processes: int, root: Path, out: Path, lock: TextIO) -> Path:
+    """Train by a config in a clean folder, and return that."""
+    config = out / 'configs' / f'{name}.py'
     with whole_file(config) as partial:
-        partial.write_text(config_text(run, root, (out / 'data').resolve()))
-    work_dir = out / 'runs' / run.name
+        partial.write_text(config_text)
+    work_dir = out / 'runs' / name
     shutil.rmtree(work_dir, ignore_errors=True)
     work_dir.mkdir(parents=True)
     log = work_dir / 'output.log'
-    command = ['bash', str(root / 'tools' / 'dist_train.sh'), str(config), str(run.processes)]
-
-    start = time.perf_counter()
-    status = _run_whole([*command, '--work-dir', str(work_dir)], log, lock)
-    seconds = time.perf_counter() - start
-    if status:
-        raise StudyError(f'the run {run.name} failed (exit status {status}); what it said is in {log}')
-    result = measure(work_dir) | {'seconds': round(seconds, 1), 'torch': torch.__version__}
-    results.write_result(result_folder(out), run, result)
+    command = ['bash', str(root / 'tools' / 'dist_train.sh'), str(config), str(processes)]
+    if status := _run_whole([*command, '--work-dir', str(work_dir)], log, lock):
+        raise StudyError(f'the run {name} failed (exit status {status}); what it said is in {log}')
+    return work_dir
 
 
 def measure(work_dir: Path) -> dict[str, Any]:
     """Read what a finished run reached.
 
     Returns:
-        ``box_ap`` and ``mask_ap``, one value a validation, from 0 to 1 (0 where nothing was detected), and
-        ``diverged``, the epoch, counted from 1, in which the loss became inf or nan, or None.
+        ``training_loss``, the mean of each epoch; ``diverged``, the epoch, counted from 1, in which the loss
+        became inf or nan, or None; ``box_ap`` and ``mask_ap``, from 0 to 1 (0 where nothing was detected),
+        with running statistics, and the same behind ``slow_`` and ``population_``, with those of a momentum
+        that suits the batch and with population statistics: one value each.
 
     Raises:
         StudyError: The run was not validated.
@@ -95,12 +118,25 @@ def measure(work_dir: Path) -> dict[str, Any]:
         log = read_run(work_dir)
     except FileNotFoundError as error:
         raise StudyError(str(error)) from None
-    if not log.val:
-        raise StudyError(f'the run in {work_dir} ended without a validation; see the output.log there')
+    try:
+        found = json.loads((work_dir / FILE).read_text())
+    except FileNotFoundError:
+        raise StudyError(
+            f'the run in {work_dir} ended without a validation; see the output.log there'
+        ) from None
     # MMDetection reports no metric where there are no detections at all.
-    aps = {name: [row.get(metric, 0.0) for row in log.val] for name, metric in METRICS.items()}
-    lost = (int(row['epoch']) for row in log.train if not math.isfinite(row['loss']))
-    return {**aps, 'diverged': next(lost, None)}
+    aps = {
+        f'{prefix}{name}': [found[kind].get(metric, 0.0)]
+        for kind, prefix in STATISTICS.items()
+        for name, metric in METRICS.items()
+    }
+    epochs: dict[int, list[float]] = {}
+    for row in log.train:
+        epochs.setdefault(int(row['epoch']), []).append(row['loss'])
+    losses = [mean(values) for _, values in sorted(epochs.items())]
+    lost = (epoch for epoch, loss in enumerate(losses, 1) if not math.isfinite(loss))
+    diverged = next(lost, None)
+    return {**aps, 'training_loss': losses[: diverged and diverged - 1], 'diverged': diverged}
 
 
 @contextmanager

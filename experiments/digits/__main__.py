@@ -20,22 +20,27 @@ from tqdm import tqdm
 from mmdet_cbn.whole_file import whole_file
 
 from ..common.argument_types import positive_integer
+from ..common.comparisons import Comparison, read_outcome
+from ..common.plan import count_expected, known_trials, plan
 from ..common.results import StudyError
+from ..common.study_plots import plot_comparison, plot_curves, plot_rates
+from ..common.study_tables import LEGEND, table, to_csv, to_markdown
 from ..common.tables import text_table
-from .comparisons import FULL, QUICK, SMALL_BATCH, Comparison, Scale, make_comparisons
+from .comparisons import FULL, QUICK, SMALL_BATCH, Scale, make_comparisons
+from .measures import ACCURACY, CURVES, MEASURES, POPULATION, RATE, TRAINING_LOSS
 from .norms import COMPETITORS
-from .outcomes import read_outcome
-from .plan import count_expected, known_trials, plan, trial_seconds
-from .plots import plot_comparison, plot_curves, plot_rates
 from .runner import Results, run_trials
-from .tables import LEGEND, MEASURES, table, to_csv, to_markdown
+from .speed import trial_seconds
 from .trials import Trial
 
 
 def parse_args() -> Namespace:
     """Read the command line."""
     parser = ArgumentParser(
-        'python -m experiments.digits', description=__doc__, formatter_class=RawDescriptionHelpFormatter
+        'python -m experiments.digits',
+        description=__doc__,
+        formatter_class=RawDescriptionHelpFormatter,
+        epilog='example:\n  python -m experiments.digits --out work_dirs/look --quick --methods bn mabn',
     )
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where results go')
     parser.add_argument('--quick', action='store_true', help='fewer and shorter trials: a look, no evidence')
@@ -95,23 +100,23 @@ def report(comparisons: Sequence[Comparison], seeds: int, results: Results, out:
     if not outcomes:
         raise StudyError(f'no column of a table is whole in {results.folder}; run the study without --report')
     with whole_file(out / 'tables.md') as partial:
-        partial.write_text(to_markdown(outcomes))
+        partial.write_text(to_markdown(outcomes, MEASURES, RATE))
     finished = filter(None, map(results.read, known_trials(comparisons, seeds, results.read)))
     with whole_file(out / 'trials.csv') as partial:
-        partial.write_text(to_csv(list(finished)))
+        partial.write_text(to_csv(list(finished), CURVES))
     for outcome in outcomes:
         name = outcome.comparison.name
         with whole_file(out / f'{name}.png') as partial:
-            plot_comparison(outcome, partial)
+            plot_comparison(outcome, MEASURES, partial)
         with whole_file(out / f'{name}_rates.png') as partial:
-            plot_rates(outcome, partial)
+            plot_rates(outcome, POPULATION, RATE, partial)
         for measure in MEASURES:
             print(f'\n{outcome.comparison.title}: {measure.label}')
             print(text_table(table(outcome, measure)))
     first = outcomes[0]
     if SMALL_BATCH in first.values:
         with whole_file(out / 'training_curves.png') as partial:
-            plot_curves(first, SMALL_BATCH, partial)
+            plot_curves(first, SMALL_BATCH, (ACCURACY, TRAINING_LOSS), partial)
     print(f'\n{LEGEND}\n\ntables, trials.csv and pictures are in {out}')
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from .norms import COMPETITORS, REFERENCE, SYNC, paper_window_size
+from ..common.comparisons import Comparison
+from ..common.methods import REFERENCE
+from .measures import SEARCH
+from .norms import COMPETITORS, SYNC, paper_window_size
 from .trials import Trial
 
 SMALL_BATCH = 2  # images, for the sweeps of window and burn-in
@@ -38,30 +41,6 @@ class Scale:
 
 FULL = Scale(5, 600, (1, 2, 4, 8, 32), (1, 2, 4), tuple(range(1, 9)), (0, 1, 3, 6, 9))
 QUICK = Scale(2, 300, (2, 32), (2,), (1, 8), (0, 3), held_out=200)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Settings of several methods over one value that changes, which make the tables and one picture.
-
-    Args:
-        name: Stem of the picture's name.
-        title: What is compared.
-        axis: What changes, with its unit.
-        settings: For each method, for each value, a trial that stands for all rates and seeds.
-        log_axis: Whether the values double rather than count.
-    """
-
-    name: str
-    title: str
-    axis: str
-    settings: Mapping[str, Mapping[int, Trial]]
-    log_axis: bool = False
-
-    def columns(self) -> Iterator[tuple[int, list[Trial]]]:
-        """Yield each value with its settings."""
-        for value in next(iter(self.settings.values()), ()):
-            yield value, list(dict.fromkeys(row[value] for row in self.settings.values()))
 
 
 def make_comparisons(scale: Scale, methods: Collection[str] = tuple(COMPETITORS)) -> tuple[Comparison, ...]:
@@ -97,6 +76,7 @@ def make_comparisons(scale: Scale, methods: Collection[str] = tuple(COMPETITORS)
             'Batch sizes at equal numbers of images',
             'batch size (images)',
             {method: {size: setting(method, size) for size in scale.batch_sizes} for method in alone},
+            SEARCH,
             log_axis=True,
         ),
         Comparison(
@@ -110,6 +90,7 @@ def make_comparisons(scale: Scale, methods: Collection[str] = tuple(COMPETITORS)
                 }
                 for method in methods
             },
+            SEARCH,
             log_axis=True,
         ),
         Comparison(
@@ -123,6 +104,7 @@ def make_comparisons(scale: Scale, methods: Collection[str] = tuple(COMPETITORS)
                 }
                 for method in alone
             },
+            SEARCH,
             log_axis=True,
         ),
         Comparison(
@@ -133,6 +115,7 @@ def make_comparisons(scale: Scale, methods: Collection[str] = tuple(COMPETITORS)
                 method: {k: setting(method, SMALL_BATCH, window_size=k) for k in scale.window_sizes}
                 for method in (*reference, *windowed)
             },
+            SEARCH,
         ),
         Comparison(
             'burn_in',
@@ -142,6 +125,7 @@ def make_comparisons(scale: Scale, methods: Collection[str] = tuple(COMPETITORS)
                 method: {epochs: setting(method, SMALL_BATCH, burn_in=epochs) for epochs in scale.burn_ins}
                 for method in (*reference, *corrected)
             },
+            SEARCH,
         ),
     )
     return tuple(comparison for comparison in comparisons if {*comparison.settings} - {*reference})

@@ -16,7 +16,6 @@ from torch import nn
 
 from ..common.methods import METHODS, Method
 
-REFERENCE = 'bn'  # what the others are compared with
 # Over the joint batch of its workers SyncBN is BN, which runs without a GPU.
 SYNC = 'sync-bn'
 COMPETITORS: Mapping[str, Method] = {**METHODS, SYNC: replace(METHODS[SYNC], norm=nn.BatchNorm2d)}

@@ -17,7 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .evaluation import SlowStatistics, evaluate, use_population_statistics
+from ..common.running_statistics import SlowStatistics
+from .evaluation import evaluate, use_population_statistics
 from .network import build_network, make_replicas
 from .norms import COMPETITORS, SYNC, make_norm
 from .task import Samples, batches, held_out_samples, training_samples
@@ -75,6 +76,11 @@ class Trial:
     def iterations(self) -> int:
         """Iterations an epoch."""
         return math.ceil(self.images / self.iteration_images)
+
+    @property
+    def all_iterations(self) -> int:
+        """Iterations of the whole run."""
+        return EPOCHS * self.iterations
 
     @property
     def replicas(self) -> int:

@@ -32,7 +32,10 @@ ROOT = Path(__file__).resolve().parents[2]
 def parse_args() -> Namespace:
     """Read the command line."""
     parser = ArgumentParser(
-        'tools/gpu_report.sh', description=__doc__, formatter_class=RawDescriptionHelpFormatter
+        'tools/gpu_report.sh',
+        description=__doc__,
+        formatter_class=RawDescriptionHelpFormatter,
+        epilog='example:\n  bash tools/gpu_report.sh work_dirs/gpu_report',
     )
     parser.add_argument('out', type=Path, metavar='OUT', help='folder of the two files')
     parser.add_argument('--device', choices=('cuda', 'cpu'), default='cuda')

@@ -27,9 +27,9 @@ def run(options: Options, keep: Keep) -> None:
     if find_spec('sklearn') is None:
         raise MissingError('scikit-learn is not installed, and the images are its handwritten digits')
     from ..digits.comparisons import FULL, SMALL_BATCH, make_comparisons
+    from ..digits.measures import ACCURACY, TRAINING_LOSS
     from ..digits.norms import COMPETITORS
     from ..digits.runner import run_trials
-    from ..digits.tables import ACCURACY, TRAINING_LOSS
 
     methods = QUICK_METHODS if options.quick else tuple(COMPETITORS)
     size = {'seeds': 1, 'images': 4} if options.quick else {'seeds': SEEDS}

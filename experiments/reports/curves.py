@@ -16,6 +16,8 @@ _NAMES = {
     'coco/bbox_mAP_50': 'box AP50',
     'coco/segm_mAP': 'mask AP',
     'coco/segm_mAP_50': 'mask AP50',
+    'accuracy/top1': 'top-1 (%)',
+    'mIoU': 'mIoU (%)',
 }
 
 

@@ -15,12 +15,13 @@ from .configs import changed_settings, find_config, published_results, read_dump
 from .runs import Run, find_tests, is_number, read_run, read_test_metrics
 
 _SIZES = {'mAP': 'AP', 'mAP_50': 'AP50', 'mAP_75': 'AP75', 'mAP_s': 'AP S', 'mAP_m': 'AP M', 'mAP_l': 'AP L'}
-METRICS = {
+_SHARES = {
     f'coco/{key}_{metric}': f'{kind} {size}'
     for key, kind in (('bbox', 'box'), ('segm', 'mask'))
     for metric, size in _SIZES.items()
 }
-"""The columns of the papers' tables, ``box AP`` to ``mask AP L``, by the names of MMEngine's logs."""
+METRICS = _SHARES | {'accuracy/top1': 'top-1', 'accuracy/top5': 'top-5', 'mIoU': 'mIoU'}
+"""The columns of the papers' tables, ``box AP`` to ``mIoU``, by the names of MMEngine's logs."""
 
 
 class ReportError(RuntimeError):
@@ -131,8 +132,9 @@ def _describe_training(
 
     words = {'epoch': 'epoch', 'iter': 'iteration'}
     where = f'{words[unit]} {last[now]}' + (f' of {total}' if total else '')
-    if ours and 'box AP' in ours:
-        where += f'; box AP {ours["box AP"]:.1f} after {words[unit]} {after}'
+    if ours:
+        name = min(ours, key=[*METRICS.values()].index)
+        where += f'; {name} {ours[name]:.1f} after {words[unit]} {after}'
     where += f'; last log {_last_log(start)}'
     if not math.isfinite(last['loss']):
         return 'failed', f'loss is {last["loss"]}; {where}', ours
@@ -180,8 +182,12 @@ def _read_test(path: Path) -> dict[str, float]:
 
 def _percent(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Keep the papers' columns; COCO's -1 (no object of that size) and NaN are no numbers."""
-    found = {name: metrics.get(key, -1) for key, name in METRICS.items()}
-    return {name: 100 * value for name, value in found.items() if is_number(value) and value >= 0}
+    found = {key: metrics.get(key, -1) for key in METRICS}
+    return {
+        METRICS[key]: value * (100 if key in _SHARES else 1)
+        for key, value in found.items()
+        if is_number(value) and value >= 0
+    }
 
 
 def _last_log(start: Path) -> str:

@@ -37,7 +37,7 @@ def to_markdown(entries: Sequence[Entry]) -> str:
     Returns:
         Markdown text. The second table holds finished and evaluated runs: a line with our numbers, and below
         those of the paper and of its authors' repository, where they have the experiment, each with the
-        difference. Columns of masks are there if any run has masks.
+        difference. Columns are there of the kinds (box, mask, top-1, ...) that any run has.
     """
     named = list(zip(label_entries(entries), entries, strict=True))
     rows = [[label, entry.config, entry.status, entry.where] for label, entry in named]
@@ -51,7 +51,7 @@ def to_markdown(entries: Sequence[Entry]) -> str:
         parts += [
             '## Results',
             _results(final),
-            'COCO metrics in percent; a dash stands for a number that there is not.',
+            'Metrics in percent; a dash stands for a number that there is not.',
         ]
     return '\n\n'.join(parts) + '\n'
 
@@ -80,13 +80,13 @@ def to_csv(entries: Sequence[Entry]) -> str:
 
 
 def _results(entries: Sequence[tuple[str, Entry]]) -> str:
-    masks = any(
-        name.startswith('mask')
+    kinds = {
+        name.partition(' ')[0]
         for _, entry in entries
         for metrics in (entry.ours, *entry.published.values())
         for name in metrics
-    )
-    columns = [name for name in METRICS.values() if masks or name.startswith('box')]
+    } or {'box'}
+    columns = [name for name in METRICS.values() if name.partition(' ')[0] in kinds]
     rows = [['run', '', *(name if name.endswith(' AP') else name.split(' ')[-1] for name in columns)]]
     for label, entry in entries:
         lines = [('ours', _numbers(entry.ours))]

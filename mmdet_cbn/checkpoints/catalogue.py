@@ -38,7 +38,7 @@ class ReleasedModel:
         return f'{self.name}_mmdet3.pth'
 
 
-def _detector(name: str, file_id: str, box_ap: float, mask_ap: float | None = None):
+def _detector(name: str, file_id: str, box_ap: float, mask_ap: float | None = None) -> ReleasedModel:
     return ReleasedModel(
         name=name,
         file_id=file_id,

@@ -21,7 +21,7 @@ class UnsupportedValueError(CheckpointError):
 
 
 def read_checkpoint(path: str | Path, name: str | None = None, trusted: bool = False) -> dict[str, Any]:
-    """Read a checkpoint without executing anything that it contains: see :func:`load_restricted`.
+    """Read a checkpoint without executing anything that it contains: see :func:`.load_restricted`.
 
     Args:
         path: A file written by ``torch.save`` of any version.

@@ -9,9 +9,10 @@ import tarfile
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import numpy as np
 import torch
@@ -80,10 +81,14 @@ def load_by_name(file: str | Path | IO[bytes], map_location: Any = None) -> Any:
     )
 
 
+_build: Callable[[Any], None] = pickle._Unpickler.dispatch[pickle.BUILD[0]]
+
+
 class _Unpickler(pickle._Unpickler):  # the one written in C lets nobody decide who gets a state
     """Finds admitted names only, and gives a state to instances of admitted classes only."""
 
-    dispatch = dict(pickle._Unpickler.dispatch)
+    stack: list[Any]
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
 
     def find_class(self, module: str, name: str) -> Any:
         module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
@@ -96,7 +101,7 @@ class _Unpickler(pickle._Unpickler):  # the one written in C lets nobody decide 
         kind = type(self.stack[-2])
         if kind not in (torch.Tensor, torch.nn.Parameter, OrderedDict, *_admitted().values()):
             raise pickle.UnpicklingError(f'Can only build admitted types, but got {kind}')
-        super().load_build()
+        _build(self)
 
     dispatch[pickle.BUILD[0]] = load_build
 

@@ -217,10 +217,16 @@ def _draw(seed: int, split: str, index: int, size: int) -> tuple[np.ndarray, lis
 def _write_split(out: Path, split: str, count: int, seed: int, size: int) -> None:
     folder = out / f'{split}2017'
     folder.mkdir(parents=True)
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for index in tqdm(range(count), desc=folder.name, unit='image'):
         image, described = _draw(seed, split, index, size)
-        entry = {'id': index + 1, 'file_name': f'{index + 1:012}.jpg', 'width': size, 'height': size}
+        entry: dict[str, Any] = {
+            'id': index + 1,
+            'file_name': f'{index + 1:012}.jpg',
+            'width': size,
+            'height': size,
+        }
         jpeg = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
         (folder / entry['file_name']).write_bytes(jpeg)
         images.append(entry)
@@ -322,7 +328,10 @@ def main(argv: list[str] | None = None) -> None:
         SystemExit: With one line that says what is wrong, if something is.
     """
     parser = argparse.ArgumentParser(
-        prog=f'python -m {GENERATOR}', description='Draw a small data set in COCO format.'
+        prog=f'python -m {GENERATOR}',
+        description='Draw a small data set in COCO format.',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f'example:\n  python -m {GENERATOR} data/shapes --train 500 --val 60',
     )
     parser.add_argument('out', type=Path, help='folder to make')
     parser.add_argument('--train', type=int, default=1000, help='number of training images (%(default)s)')

@@ -2,6 +2,8 @@
 
 import math
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from mmengine.dataset import InfiniteSampler
@@ -77,7 +79,7 @@ class CrossIterationHook(Hook):
             runner.logger.warning('CrossIterationHook: the model has no CBN or NaiveCBN layer')
         if self.window_size is not None:
             size = self.window_size
-            if size == 'auto':
+            if isinstance(size, str):  # 'auto'
                 # The loader's own batch_size is None where the config has a batch_sampler.
                 images = runner.train_dataloader.batch_sampler.batch_size
                 size = min(math.ceil(16 / images), 8)
@@ -127,10 +129,8 @@ class CrossIterationHook(Hook):
             layer.burn_in = burn_in * max(calls, 1)
 
     def _diagnose(self, runner: Runner) -> dict[str, torch.Tensor]:
-        model = _unwrap(runner.model)
-        reports = [
-            model.get_submodule(norm).diagnose(model.get_submodule(conv)) for norm, conv in self.pairs.items()
-        ]
+        part: Callable[[str], Any] = _unwrap(runner.model).get_submodule
+        reports = [part(norm).diagnose(part(conv)) for norm, conv in self.pairs.items()]
         reports = [report for report in reports if report is not None]
         return {
             name: torch.stack([report[name].float() for report in reports]).mean()
@@ -151,5 +151,6 @@ def _has_stepped(wrapper: OptimWrapper | OptimWrapperDict) -> bool:
     return any(one.should_update() for one in wrappers)
 
 
-def _unwrap(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
+def _unwrap(model: Any) -> nn.Module:
+    unwrapped: nn.Module = model.module if is_model_wrapper(model) else model
+    return unwrapped

@@ -125,7 +125,8 @@ def _read(checkpoint: Path | None, iteration: int) -> tuple[dict[str, Any], str 
 
 def _explain(of_process: list[dict[str, str]]) -> str:
     """Put the layers and processes that share a reason into one sentence."""
-    layers, processes = defaultdict(dict), defaultdict(list)
+    layers: dict[str, dict[str, None]] = defaultdict(dict)
+    processes: dict[str, list[int]] = defaultdict(list)
     for process, rebuilt in enumerate(of_process):
         for name, reason in rebuilt.items():
             layers[reason][name] = None

@@ -18,7 +18,7 @@ FILE_NAME = 'statistics.npz'
 
 @HOOKS.register_module()
 class StatisticsHook(Hook):
-    """Records what batch norms normalize by: :class:`StatisticsRecorder` around the training of a run.
+    """Records what batch norms normalize by: :class:`.StatisticsRecorder` around the training of a run.
 
     The file ``statistics.npz`` lies beside the run's log. It is written after each epoch and with each
     checkpoint, and once more at the end. ``tools/plot_statistics.py`` draws it. Of several processes, the
@@ -34,7 +34,7 @@ class StatisticsHook(Hook):
         limit: Most records of a layer: then every second one goes, and the interval doubles.
 
     Raises:
-        ValueError: Before training, for what :class:`StatisticsRecorder` does not take.
+        ValueError: Before training, for what :class:`.StatisticsRecorder` does not take.
     """
 
     def __init__(self, layers: Sequence[str] = ('*',), interval: int = 1, limit: int = 2000) -> None:

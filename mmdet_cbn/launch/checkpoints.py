@@ -38,9 +38,9 @@ def check_checkpoints(cfg: Config, model: nn.Module, training: bool, trusted: bo
     Raises:
         LaunchError: A file is missing, no checkpoint, cut short, of another architecture, or holds code.
     """
-    for path in dict.fromkeys(_pretrained(cfg.get('model')) if training else ()):
-        if _is_local(path):
-            _read(path, trusted)
+    for source in dict.fromkeys(_pretrained(cfg.get('model')) if training else ()):
+        if _is_local(source):
+            _read(source, trusted)
     resume = training and cfg.get('resume')
     path = cfg.get('load_from')
     if resume and not path:

@@ -6,6 +6,7 @@ import re
 from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Sequence
 from difflib import get_close_matches
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from .processes import place_process
 
 # What MMDetection's programs and MMEngine read beside the arguments of the Runner.
 _OTHER_SETTINGS = {'auto_scale_lr', 'find_unused_parameters', 'model_wrapper_cfg', 'runner_type', 'compile'}
+
+# Libraries of which some configs take their models; the package needs neither.
+_SISTERS = {'mmpretrain': 'MMPretrain', 'mmseg': 'MMSegmentation'}
 
 
 class _Settings(DictAction):
@@ -112,8 +116,21 @@ def read_config(path: str) -> Config:
                 f'{path} uses the environment variable {unset[1]}, which is set but empty: '
                 'set it to the folder of the data, or unset it to take the default'
             ) from None
+        sister = re.match(r'(\w+) is not installed', text)
+        if sister and sister[1] in _SISTERS:
+            library = _SISTERS[sister[1]]
+            raise LaunchError(
+                f'{path} trains with {library}, which is not installed: run tools/setup_env.sh in a '
+                f'checkout, or pip install {_beside_mmengine(library.lower())}'
+            ) from None
         text = re.sub(r', the current sys\.path is: .* (?=You should)', '. ', text)  # pages of folders
         raise LaunchError(f'cannot read the config {path}: {type(error).__name__}: {text}') from error
+
+
+def _beside_mmengine(name: str) -> str:
+    """Return the distribution of a library that fits the installed one of MMEngine, which has two."""
+    mmengine = packages_distributions().get('mmengine', ['mmengine'])[0]
+    return mmengine.replace('mmengine', name)
 
 
 def _replace(cfg: Config, settings: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Looking through a config."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 
@@ -16,7 +16,7 @@ def walk(node: Any, place: str = '') -> Iterator[tuple[str, Any]]:
     """
     yield place, node
     if isinstance(node, Mapping):
-        parts = node.items()
+        parts: Iterable[tuple[Any, Any]] = node.items()
     elif isinstance(node, list | tuple):
         parts = enumerate(node)
     else:

@@ -76,7 +76,8 @@ def _annotations(node: Mapping[str, Any], split: str) -> dict[str, Any] | None:
     if not (isclass(found) and issubclass(found, CocoDataset)) or '://' in path:
         return None
     prefix = (node.get('data_prefix') or {}).get('img')
-    classes = (node.get('metainfo') or {}).get('classes', found.METAINFO.get('classes'))
+    coco: Any = found
+    classes = (node.get('metainfo') or {}).get('classes', coco.METAINFO.get('classes'))
     return {
         'path': path,
         'folder': os.path.join(root, prefix) if isinstance(prefix, str) else None,

@@ -16,6 +16,16 @@ and annotations/. That folder is data/coco, or what the environment variable COC
 SHAPES_REMEDY = """\
 The shapes data set is generated, by tools/quickstart.sh or by: python -m mmdet_cbn.data.shapes {root}"""
 
+IMAGENET_REMEDY = """\
+ImageNet (ILSVRC 2012) comes after registration from https://image-net.org/download-images; unpack it so that
+one folder holds train/ and val/, and each of them one folder for each class, e.g. train/n01440764/. That
+folder is data/imagenet, or what the environment variable IMAGENET_ROOT names."""
+
+CITYSCAPES_REMEDY = """\
+Cityscapes comes as leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip after registration at
+https://www.cityscapes-dataset.com/downloads; unpack them into one folder, so that it holds leftImg8bit/ and
+gtFine/. That folder is data/cityscapes, or what the environment variable CITYSCAPES_ROOT names."""
+
 OTHER_REMEDY = """\
 Set the folders to where the data is, e.g. with
 --cfg-options train_dataloader.dataset.data_root=... train_dataloader.dataset.ann_file=..."""
@@ -43,7 +53,8 @@ def check_data(cfg: Mapping[str, Any], splits: Iterable[str]) -> None:
     )
     if missing:
         lines = '\n'.join(f'  {path}' for path in missing)
-        raise LaunchError(f'data of the config is missing:\n{lines}\n{_remedy(missing)}')
+        remedy = _remedy(missing, cfg)
+        raise LaunchError(f'data of the config is missing:\n{lines}\n{remedy}')
 
 
 def _paths(part: Any) -> Iterator[str]:
@@ -59,6 +70,10 @@ def _paths(part: Any) -> Iterator[str]:
         if isinstance(ann_file, str) and ann_file:
             yield os.path.join(root, ann_file)
         prefixes = node.get('data_prefix')
+        if node.get('type') == 'ImageNet':  # of MMPretrain, whose folders bear the names of the splits
+            prefixes = prefixes or node.get('split')
+        if isinstance(prefixes, str):
+            prefixes = {'': prefixes}
         for prefix in prefixes.values() if isinstance(prefixes, Mapping) else ():
             folder = os.path.join(root, prefix) if isinstance(prefix, str) else ''
             if folder:
@@ -74,9 +89,14 @@ def _is_there(path: str) -> bool:
     return os.path.isfile(path)
 
 
-def _remedy(missing: Iterable[str]) -> str:
+def _remedy(missing: Iterable[str], cfg: Mapping[str, Any]) -> str:
     paths = '\n'.join(missing)
     shapes = re.search(r'^(.*\bshapes)/', paths, re.MULTILINE)
     if shapes:
         return SHAPES_REMEDY.format(root=shapes[1])
+    if re.search(r'/(leftImg8bit|gtFine)/', paths):
+        return CITYSCAPES_REMEDY
+    loaders = [cfg.get(f'{split}_dataloader') for split in ('train', 'val', 'test')]
+    if any(node.get('type') == 'ImageNet' for node in mappings(loaders)):
+        return IMAGENET_REMEDY
     return COCO_REMEDY if re.search(r'(train|val|test)2017', paths) else OTHER_REMEDY

@@ -87,14 +87,26 @@ def _check_layer(place: str, layer: Any) -> None:
     find_type(MODELS, kind, place, _NORMS if is_norm else ['CenConv2d'])
     if kind in NORM_LAYERS:
         arguments = {k: v for k, v in layer.items() if k not in ('type', 'requires_grad', '_scope_')}
-        known = list(inspect.signature(NORM_LAYERS[kind]).parameters)
+        known = _arguments(NORM_LAYERS[kind])
         unknown = ', '.join(f'{name}={value!r}' for name, value in arguments.items() if name not in known)
         if unknown:
-            raise LaunchError(f'{place}: {kind} has no argument {unknown}; it takes {", ".join(known[1:])}')
+            raise LaunchError(f'{place}: {kind} has no argument {unknown}; it takes {", ".join(known)}')
         try:
             NORM_LAYERS[kind](8, **arguments)
         except (TypeError, ValueError) as error:
             raise LaunchError(f'{place}: {kind}: {error}; correct it in the config') from None
+
+
+def _arguments(layer: type[nn.Module]) -> list[str]:
+    """Name the arguments of a layer's constructor, with those that it hands on to the next class."""
+    names: dict[str, None] = {}
+    for kind in layer.__mro__:
+        if constructor := vars(kind).get('__init__'):
+            parameters = inspect.signature(constructor).parameters.values()
+            names |= {p.name: None for p in parameters if p.kind is not p.VAR_KEYWORD}
+            if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+                break
+    return [name for name in names if name not in ('self', 'num_features')]
 
 
 def _check_sync_bn(cfg: Config, model: nn.Module) -> None:

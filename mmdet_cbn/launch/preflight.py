@@ -10,6 +10,7 @@ from .errors import is_first_process
 from .files import check_work_dir
 from .model import check_model
 from .processes import check_devices
+from .sister_data import check_sister_data
 
 
 def check_run(cfg: Config, training: bool, trust_checkpoint: bool = False) -> None:
@@ -33,3 +34,4 @@ def check_run(cfg: Config, training: bool, trust_checkpoint: bool = False) -> No
     model = check_model(cfg, training)
     check_checkpoints(cfg, model, training, trust_checkpoint)
     check_content(cfg, splits, model)
+    check_sister_data(cfg, splits, model)

@@ -1,6 +1,7 @@
 """Building what runs a config."""
 
 from collections.abc import Sized
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
@@ -39,7 +40,7 @@ def check_batches(runner: Runner) -> None:
     """
     loops = {'train': runner.train_loop, 'val': runner.val_loop if runner.cfg.get('val_cfg') else None}
     for split, loop in loops.items():
-        loader = getattr(loop, 'dataloader', None)
+        loader: Any = getattr(loop, 'dataloader', None)
         dataset = getattr(loader, 'dataset', None)
         if not isinstance(dataset, Sized):
             continue

@@ -8,6 +8,7 @@ from .cross_iteration_norm import CrossIterationNorm
 from .cross_mini_batch import CrossMiniBatchNorm2d, end_step
 from .effective_weight import effective_weight
 from .errors import PairingError, SingleValueError
+from .ghost_batch import GhostBatches, GhostBatchNorm2d, GhostBatchRenorm2d, GhostMovingAverageBatchNorm2d
 from .moving_average import MovingAverageBatchNorm2d
 from .naive_cross_iteration import NaiveCrossIterationBatchNorm2d
 from .padded_input import padded_input
@@ -22,6 +23,10 @@ __all__ = [
     'CrossIterationBatchNorm2d',
     'CrossIterationNorm',
     'CrossMiniBatchNorm2d',
+    'GhostBatchNorm2d',
+    'GhostBatchRenorm2d',
+    'GhostBatches',
+    'GhostMovingAverageBatchNorm2d',
     'MovingAverageBatchNorm2d',
     'NaiveCrossIterationBatchNorm2d',
     'PairingError',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -129,7 +130,8 @@ class BatchRenorm2d(StatefulNorm, _BatchNorm):
                 self._move_running_statistics(Moments(mean, var), positions, finite, moved)
                 return RenormalizedStatistics(mean, var, std, torch.ones_like(std), torch.zeros_like(std))
             progress = self._progress(dtype)
-            r_limit, d_limit = 1 + (self.r_max - 1) * progress, self.d_max * progress
+            r_limit: Any = 1 + (self.r_max - 1) * progress  # clamp takes a tensor or a number, but no union
+            d_limit: Any = self.d_max * progress
             r = (std * invstd_hat).clamp(1 / r_limit, r_limit)
             drift = torch.addcmul(ratio_hat, mean, invstd_hat, value=-1).clamp(-d_limit, d_limit)
         if torch.is_grad_enabled():

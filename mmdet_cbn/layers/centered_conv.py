@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .conv_call import pair
 from .effective_weight import effective_weight, require_forward_of
 
 
@@ -27,11 +28,13 @@ class _Centre(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return _Centre.apply(grad)
+        centred: Tensor = _Centre.apply(grad)
+        return centred
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor) -> Tensor:
-        return _Centre.apply(tangent)
+        centred: Tensor = _Centre.apply(tangent)
+        return centred
 
 
 class CenteredConv2d(nn.Conv2d):
@@ -54,11 +57,13 @@ class CenteredConv2d(nn.Conv2d):
         """Return the weight in use, shape (C_out, C_in / groups, kh, kw)."""
         # Exporters do not take a function of one's own.
         plain = not self.training or torch.jit.is_tracing()
-        return _centre(self.weight) if plain else _Centre.apply(self.weight)
+        weight: Tensor = _centre(self.weight) if plain else _Centre.apply(self.weight)
+        return weight
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``x`` (N, C_in, H, W) with the centred weight."""
-        return self._conv_forward(x, self.centered_weight(), self.bias)
+        out: Tensor = self._conv_forward(x, self.centered_weight(), self.bias)
+        return out
 
 
 @effective_weight.register
@@ -83,10 +88,10 @@ def fold_centering(model: nn.Module) -> nn.Module:
         plain = nn.Conv2d(
             model.in_channels,
             model.out_channels,
-            model.kernel_size,
-            model.stride,
-            model.padding,
-            model.dilation,
+            pair(model.kernel_size),
+            pair(model.stride),
+            model.padding if isinstance(model.padding, str) else pair(model.padding),
+            pair(model.dilation),
             model.groups,
             model.bias is not None,
             model.padding_mode,

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..ops import ConvCall
+from ..ops.conv_call import Pair
 from ..ops.torch_private import padding_of
 from .effective_weight import effective_weight
 from .padded_input import padded_input
@@ -38,14 +39,20 @@ def read_call(conv: nn.Conv2d, x: Tensor, dtype: torch.dtype) -> ConvCall:
     """
     padded = padded_input(conv, x)
     if padded is not None:
-        return ConvCall(padded, *read_weights(conv, dtype), conv.stride, (0, 0), conv.dilation)
+        return ConvCall(padded, *read_weights(conv, dtype), pair(conv.stride), (0, 0), pair(conv.dilation))
     left, right, top, bottom = padding_of(conv)
     padding = (top, left)
     if conv.padding_mode != 'zeros':
         x, padding = F.pad(x, (left, right, top, bottom), mode=conv.padding_mode), (0, 0)
     elif (left, top) != (right, bottom):  # padding='same' of an even kernel
         x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
-    return ConvCall(x, *read_weights(conv, dtype), conv.stride, padding, conv.dilation)
+    return ConvCall(x, *read_weights(conv, dtype), pair(conv.stride), padding, pair(conv.dilation))
+
+
+def pair(sizes: tuple[int, ...]) -> Pair:
+    """Return height and width; ``nn.Conv2d`` declares its sizes as tuples of any length."""
+    down, across = sizes
+    return down, across
 
 
 def _is_sharded(weight: Tensor) -> bool:

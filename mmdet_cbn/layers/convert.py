@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -27,7 +28,7 @@ class Conversion:
 
     Attributes:
         replaced: For the name of each batch norm that was replaced, the name of the convolution that feeds
-            it; None where none does, which Naive CBN and BRN do without.
+            it; None where none does, which all but CBN and MABN do without.
         left: For the name of each norm that was left as it was, why.
         centred: Names of the convolutions that became :class:`CenteredConv2d`.
     """
@@ -43,7 +44,7 @@ class Conversion:
 
 
 def convert_batch_norm(
-    model: nn.Module, norm: str = 'CBN', include_frozen: bool = False, **arguments: object
+    model: nn.Module, norm: str = 'CBN', include_frozen: bool = False, **arguments: Any
 ) -> Conversion:
     """Replace every ``nn.BatchNorm2d`` of ``model`` that can be replaced, in place.
 
@@ -55,12 +56,12 @@ def convert_batch_norm(
 
     CBN and MABN directly follow a convolution, which is found without an input: by tracing each module's
     forward pass, or where that cannot be traced by the order of registration. Batch norms elsewhere are left
-    (Naive CBN and BRN replace them all the same), as are frozen ones: in eval mode in a model that trains, in
+    (the other layers replace them all the same), as are frozen ones: in eval mode in a model that trains, in
     eval mode without a parameter that requires a gradient, or with buffers for parameters.
 
     Args:
         model: Any module.
-        norm: 'CBN', 'NaiveCBN', 'MABN', 'BRN' or 'CmBN'.
+        norm: 'CBN', 'NaiveCBN', 'CmBN', 'MABN', 'BRN', 'GhostBN', 'GhostMABN' or 'GhostBRN'.
         include_frozen: Whether to replace frozen ones as well. Those with buffers get parameters, to be
             learned.
         **arguments: Of the layer, such as ``window_size=8``.
@@ -90,7 +91,9 @@ def convert_batch_norm(
         for name, old in batch_norms.items()
     }
     found = feeds(model, {name: old for name, old in batch_norms.items() if not reasons[name]})
-    replaced, pairs, centred = {}, [], []
+    replaced: dict[str, str | None] = {}
+    pairs: list[Any] = []
+    centred: list[Any] = []
     for name, feed in found.items():
         old = batch_norms[name]
         reasons[name] = _misfed(layer, old, feed)
@@ -106,7 +109,7 @@ def convert_batch_norm(
         replaced[name] = feed.name
         if issubclass(layer, CrossIterationBatchNorm2d):
             pairs.append((name, new, feed.name, feed.conv))
-        elif layer is MovingAverageBatchNorm2d and type(feed.conv) is nn.Conv2d:
+        elif issubclass(layer, MovingAverageBatchNorm2d) and type(feed.conv) is nn.Conv2d:
             feed.conv.__class__ = CenteredConv2d  # it keeps parameters, hooks, and all who share it
             centred.append(feed.name)
     pair_all(pairs)
@@ -162,7 +165,7 @@ def _unfit(old: nn.Module, places: list[tuple[nn.Module, str]], frozen: bool) ->
     return ''
 
 
-def _misfed(layer: type[StatefulNorm], old: nn.Module, feed: Feed) -> str:
+def _misfed(layer: type[Any], old: nn.Module, feed: Feed) -> str:
     """Say why what feeds a norm keeps it from being a ``layer``, nothing where it does not."""
     if not issubclass(layer, CrossIterationBatchNorm2d | MovingAverageBatchNorm2d):
         return ''
@@ -174,7 +177,7 @@ def _misfed(layer: type[StatefulNorm], old: nn.Module, feed: Feed) -> str:
         return f'{feed.name}: {error}'
     if feed.conv.out_channels != _channels(old):
         return f'{feed.name}, the convolution registered before it, has another number of channels'
-    if layer is MovingAverageBatchNorm2d:
+    if issubclass(layer, MovingAverageBatchNorm2d):
         kind = type(feed.conv).__name__
         if type(feed.conv) not in (nn.Conv2d, CenteredConv2d):
             return f'the filters of {feed.name} ({kind}) cannot be centred'
@@ -185,16 +188,14 @@ def _misfed(layer: type[StatefulNorm], old: nn.Module, feed: Feed) -> str:
     return ''
 
 
-def _take_over(
-    old: nn.Module, layer: type[StatefulNorm], arguments: dict[str, object], feed: Feed
-) -> StatefulNorm:
+def _take_over(old: Any, layer: type[Any], arguments: dict[str, Any], feed: Feed) -> Any:
     """Build a layer that holds the tensors of a batch norm.
 
     Raises:
         ValueError: The layer cannot do what the batch norm does.
     """
     frozen = _has_buffers(old)
-    settings = {'eps': old.eps}
+    settings: dict[str, Any] = {'eps': old.eps}
     if not frozen:
         settings |= {'affine': old.affine, 'track_running_stats': old.track_running_stats}
         if not issubclass(layer, MovingAverageBatchNorm2d):  # whose momentum is the paper's alpha
@@ -213,5 +214,6 @@ def _take_over(
     return new.train(old.training)
 
 
-def _channels(old: nn.Module) -> int:
-    return old.weight.numel() if _has_buffers(old) else old.num_features
+def _channels(old: Any) -> int:
+    channels: int = old.weight.numel() if _has_buffers(old) else old.num_features
+    return channels

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -26,6 +28,8 @@ from .cross_iteration_norm import (
 )
 from .errors import PairingError
 from .handover import Handover
+
+Norm = TypeVar('Norm', bound='CrossIterationBatchNorm2d')
 
 
 class CrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
@@ -146,13 +150,13 @@ class CrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
 
     def unpair(self) -> None:
         """Part from the convolution, which is listened to no longer."""
-        if self.handover is not None:
+        if self.handover is not None and self.pair_names is not None:
             self.handover.listen(self.pair_names[0], False)
         self.handover = self.pair_names = None
 
-    def train(self, mode: bool = True) -> nn.Module:
+    def train(self: Norm, mode: bool = True) -> Norm:
         """Set the mode; the convolution is listened to in training mode alone."""
-        if self.handover is not None:
+        if self.handover is not None and self.pair_names is not None:
             self.handover.listen(self.pair_names[0], mode)
         return super().train(mode)
 
@@ -175,6 +179,8 @@ class CrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
             self._count()
         if not pooling:
             return self._use_batch(batch)
+        assert conv is not None  # since k > 1
+        assert x is not None
         gradient = finite = None
         with torch.no_grad():
             call = read_call(conv, x, batch.moments.mean.dtype)
@@ -198,21 +204,21 @@ class CrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
             theta = call.theta
             own = Derivatives(theta.new_zeros(call.groups, theta.size(1)), torch.zeros_like(theta))
         else:
-            of_mean = mean_derivative(call, y.shape[2:])
+            of_mean = mean_derivative(call, (y.size(2), y.size(3)))
             if self.derivative_fraction < 1:
                 of_var = estimate_variance_derivative(call, y, batch.own.var, self.derivative_fraction)
                 of_var = move_centre(of_var, of_mean, batch.own.mean, centre)
             else:
                 of_var = variance_derivative(call, y, batch.own, of_mean, centre)
             own = Derivatives(of_mean, of_var)
-        return joint_derivatives(own, batch.part) if batch.synchronized else own
+        return joint_derivatives(own, batch.part) if isinstance(batch.part, Tensor) else own
 
     def _take_input(self, y: Tensor) -> tuple[nn.Conv2d | None, Tensor | None]:
         """Return the convolution that made ``y`` and its input, None in an unpaired layer with k = 1."""
         call = None if self.handover is None else self.handover.take(y)
         if call is not None or self.window_size == 1:
             return call or (None, None)
-        if self.pair_names is None:
+        if self.handover is None or self.pair_names is None:
             raise PairingError(
                 f'{type(self).__name__}({self.extra_repr()}) trains without knowing its convolution. Call '
                 'mmdet_cbn.layers.pair_conv_norm(model) before training; in MMDetection, put '
@@ -232,7 +238,7 @@ class CrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
 
     @torch.no_grad()
     def diagnose(self, conv: nn.Conv2d) -> dict[str, Tensor] | None:
-        """Summarize the window under the weights of ``conv``: see :meth:`Window.diagnose`."""
+        """Summarize the window under the weights of ``conv``: see :meth:`.Window.diagnose`."""
         if self.window is None:
             return None
         weight, bias = read_weights(conv, self.window.mean.dtype)
@@ -241,6 +247,7 @@ class CrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
 
 def _where_there_is_data(derivatives: PooledDerivatives, batch: BatchStatistics) -> PooledDerivatives:
     """Replace the nan of a synchronized iteration in which no process has data."""
-    if not batch.synchronized:
+    if not isinstance(batch.positions, Tensor):
         return derivatives
-    return PooledDerivatives(*(torch.where(batch.positions > 0, term, 0) for term in derivatives))
+    some = batch.positions > 0
+    return PooledDerivatives(*(torch.where(some, term, 0) for term in derivatives))

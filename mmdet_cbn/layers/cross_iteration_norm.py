@@ -26,7 +26,13 @@ from .exponential_window import ExponentialWindow
 from .stateful_norm import StatefulNorm
 from .window import Window
 
-WINDOWS = {'window': Window, 'exponential': ExponentialWindow}  # by the values of ``averaging``
+WINDOWS: dict[str, type[Window] | type[ExponentialWindow]] = {
+    'window': Window,
+    'exponential': ExponentialWindow,
+}  # by the values of ``averaging``
+
+# Its type stands here, since torch.jit.script of torch 2.1 cannot read annotations of a class that are text.
+_ARGUMENTS: tuple[str, ...] = ('window_size', 'burn_in', 'averaging', 'sync')
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class BatchStatistics:
         moments: Mean and variance that enter window and running statistics.
         positions: Values behind each, shape () where they are of all processes.
         own: Mean and variance of this process.
-        part: Share of this process in ``positions``.
+        part: Share of this process in ``positions``, shape () likewise.
         synchronized: Whether ``moments`` are those of all processes.
         moved: Running statistics after this iteration, where they are known already.
     """
@@ -97,11 +103,11 @@ class CrossIterationNorm(StatefulNorm):
     """Mixin beside torch's ``_BatchNorm``: normalization by the statistics of a window of iterations.
 
     Attributes:
-        window: What is kept of earlier iterations, None before the first one: a :class:`Window` or an
-            :class:`ExponentialWindow`.
+        window: What is kept of earlier iterations, None before the first one: a :class:`.Window` or an
+            :class:`.ExponentialWindow`.
     """
 
-    arguments = ('window_size', 'burn_in', 'averaging', 'sync')
+    arguments = _ARGUMENTS
 
     def __init__(
         self,
@@ -175,7 +181,7 @@ class CrossIterationNorm(StatefulNorm):
             self._refuse_capture(batch.moments.mean)
         self.window = None
         self._update_running_statistics(batch)
-        share = torch.ones_like(batch.positions) if batch.synchronized else None
+        share = torch.ones_like(batch.positions) if isinstance(batch.positions, Tensor) else None
         return CrossIterationStatistics(*batch.moments, share, batch.positions, batch.synchronized)
 
     def _use_window(
@@ -194,13 +200,14 @@ class CrossIterationNorm(StatefulNorm):
         mean, var = used.mean, used.var
         if used.window_gradient is not None:
             mean, var = used.window_gradient.attach(mean, var)
-        if used.synchronized:
-            return joint_normalize(y, self.weight, self.bias, mean, var, self.eps, used.share, used.positions)
-        return normalize(y, self.weight, self.bias, mean, var, self.eps, used.share)
+        share, positions = used.share, used.positions
+        if share is not None and isinstance(positions, Tensor):  # of all processes
+            return joint_normalize(y, self.weight, self.bias, mean, var, self.eps, share, positions)
+        return normalize(y, self.weight, self.bias, mean, var, self.eps, share)
 
-    def _fitting_window(
-        self, mean: Tensor, theta: Tensor | None = None, groups: int = 1
-    ) -> Window | ExponentialWindow:
+    # Any stands for Window or ExponentialWindow: a union does not say that what the methods of one return are
+    # arguments of the same one.
+    def _fitting_window(self, mean: Tensor, theta: Tensor | None = None, groups: int = 1) -> Any:
         """Return the window, or an empty one where it is of other weights or another size.
 
         Who adds to it makes it the layer's; a forward pass without gradients leaves the layer's alone.
@@ -223,7 +230,8 @@ class CrossIterationNorm(StatefulNorm):
         """Move the window along with the layer; ``.half()`` and its like leave its type alone."""
         if self.window is not None:
             self.window.apply(lambda tensor: tensor.to(fn(tensor).device))
-        return super()._apply(fn, *args, **kwargs)
+        moved: nn.Module = super()._apply(fn, *args, **kwargs)
+        return moved
 
     def _expect_other_values(self) -> None:
         super()._expect_other_values()

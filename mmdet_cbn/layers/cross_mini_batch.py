@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .naive_cross_iteration import NaiveCrossIterationBatchNorm2d
+from .window import Window
 
 
 class CrossMiniBatchNorm2d(NaiveCrossIterationBatchNorm2d, _BatchNorm):  # MMEngine looks at direct bases
@@ -87,5 +88,5 @@ def end_step(model: nn.Module) -> None:
         model: Any module.
     """
     for module in model.modules():
-        if isinstance(module, CrossMiniBatchNorm2d) and module.window is not None:
+        if isinstance(module, CrossMiniBatchNorm2d) and isinstance(module.window, Window):
             module.window.taken.zero_()  # in place, for CUDA graphs

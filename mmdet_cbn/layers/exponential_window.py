@@ -114,7 +114,7 @@ class ExponentialWindow(FlatWindow):
         """
         measured = self.mean.lerp(pooled.current.mean, pooled.share)
         offset, square = pooled.mean, pooled.free_var
-        if derivatives is not None:
+        if call is not None and derivatives is not None:
             held = Derivatives(*(rows[:, 0] for rows in self.derivatives))
             step = pooled.mean - self.centre_of_squares
             derivatives = mix_derivatives(held, derivatives, step, pooled.share)

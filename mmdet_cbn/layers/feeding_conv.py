@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
+from typing import Any
 
 from torch import fx, nn
 
@@ -21,7 +22,7 @@ class Feed:
     """
 
     name: str | None = None
-    conv: nn.Module | None = None
+    conv: Any = None
     reason: str = ''
     shared: bool = False
 
@@ -33,7 +34,7 @@ def is_convolution(module: nn.Module) -> bool:
 
 def registered_pairs(
     model: nn.Module, kinds: type[nn.Module] | tuple[type[nn.Module], ...]
-) -> Iterator[tuple[str, nn.Module, str | None, nn.Module | None]]:
+) -> Iterator[tuple[str, Any, str | None, Any]]:
     """Yield every norm of ``kinds`` with the nearest convolution registered before it under its parent.
 
     Yields:
@@ -117,19 +118,19 @@ class _Calls:
         name, conv = self._last_module(next(iter(makers)))
         if conv is None or not is_convolution(conv):
             return Feed(reason=f'it follows {names.pop()}, not a convolution (pre-activation)')
-        users = [self._module(user) for maker in makers for user in self._users(maker)]
+        users = [self._module(user) for maker in makers if maker for user in self._users(maker)]
         return Feed(self._prefix + name, conv, shared=not norms.issuperset(users))
 
     def _module(self, node: fx.Node) -> nn.Module | None:
-        return self._owner.get_submodule(node.target) if node.op == 'call_module' else None
+        return self._owner.get_submodule(str(node.target)) if node.op == 'call_module' else None
 
     def _maker(self, node: fx.Node) -> fx.Node | None:
         """Return what made the input of a call, behind ``nn.Identity``."""
-        while True:
-            values = (*node.args, *node.kwargs.values())
-            node = values[0] if values and isinstance(values[0], fx.Node) else None
-            if node is None or not isinstance(self._module(node), nn.Identity):
-                return node
+        values = (*node.args, *node.kwargs.values())
+        maker = values[0] if values and isinstance(values[0], fx.Node) else None
+        if maker is not None and isinstance(self._module(maker), nn.Identity):
+            return self._maker(maker)
+        return maker
 
     def _users(self, node: fx.Node) -> Iterator[fx.Node]:
         for user in node.users:

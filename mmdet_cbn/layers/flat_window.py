@@ -51,13 +51,15 @@ class FlatWindow:
     def mean_derivative(self) -> Tensor:
         """Shape (groups, rows, D)."""
         rows = self.flat[:, : self.groups * self.size]
-        return rows.unflatten(1, (self.groups, self.size)).transpose(0, 1)
+        by_group: Tensor = rows.unflatten(1, (self.groups, self.size))
+        return by_group.transpose(0, 1)
 
     @property
     def variance_derivative(self) -> Tensor:
         """Shape (C, rows, D)."""
         rows = self.flat[:, self.groups * self.size : self._start]
-        return rows.unflatten(1, (self.channels, self.size)).transpose(0, 1)
+        by_channel: Tensor = rows.unflatten(1, (self.channels, self.size))
+        return by_channel.transpose(0, 1)
 
     @property
     def derivatives(self) -> Derivatives:
@@ -67,7 +69,8 @@ class FlatWindow:
     @property
     def values(self) -> tuple[Tensor, ...]:
         """The columns, each of shape (C, rows)."""
-        return self.flat[:, self._start :].unflatten(1, (-1, self.channels)).permute(1, 2, 0).unbind()
+        rows: Tensor = self.flat[:, self._start :].unflatten(1, (-1, self.channels))
+        return rows.permute(1, 2, 0).unbind()
 
     def matches(self, window_size: int, mean: Tensor, theta: Tensor | None, groups: int = 1) -> bool:
         """Tell whether an iteration of this size, type and device fits in."""

@@ -47,7 +47,7 @@ def load_local_state(model: nn.Module, state: Mapping[str, Mapping[str, Any]]) -
     not is left: the window starts empty and refills, the buffers stay as they are.
 
     Args:
-        model: In training it must be paired, or to be paired by :func:`pair_conv_norm`.
+        model: In training it must be paired, or to be paired by :func:`.pair_conv_norm`.
         state: From :func:`local_state`; empty if there is none.
 
     Returns:
@@ -77,7 +77,7 @@ def _window_state(norm: StatefulNorm) -> dict[str, Any] | None:
     return dict(vars(norm.window))
 
 
-def _load(norm: StatefulNorm, saved: Mapping[str, Any] | None, conv: nn.Conv2d | None) -> str | None:
+def _load(norm: StatefulNorm, saved: Mapping[str, Any] | None, conv: nn.Module | None) -> str | None:
     """Load a layer; return why something was left."""
     forget_window(norm)
     if saved is None:
@@ -90,7 +90,7 @@ def _load(norm: StatefulNorm, saved: Mapping[str, Any] | None, conv: nn.Conv2d |
     if not all(torch.equal(tensors[name].cpu(), value.cpu()) for name, value in norm.named_parameters()):
         return 'it was saved with other weights'
     norm.load_state_dict(tensors)
-    if saved['window'] is None:
+    if saved['window'] is None or not isinstance(norm, CrossIterationNorm):
         return None
     window = _make_window(saved['window'], norm.iterations.device)
     if window is None:
@@ -100,7 +100,7 @@ def _load(norm: StatefulNorm, saved: Mapping[str, Any] | None, conv: nn.Conv2d |
     if window.window_size != norm.window_size:
         sizes = f'window_size={window.window_size}, the layer has window_size={norm.window_size}'
         return f'it was saved with {sizes}'
-    theta, groups = (None, 1) if conv is None else (conv.weight.flatten(1), conv.groups)
+    theta, groups = (conv.weight.flatten(1), conv.groups) if isinstance(conv, nn.Conv2d) else (None, 1)
     if not window.matches(norm.window_size, window.mean.new_zeros(norm.num_features), theta, groups):
         return 'its window was saved for another convolution'
     norm.window = window

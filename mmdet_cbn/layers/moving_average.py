@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -93,6 +94,14 @@ class MovingAverageBatchNorm2d(StatefulNorm, _BatchNorm):
         torch.Size([2, 8, 14, 14])
     """
 
+    if TYPE_CHECKING:  # torch.jit.script would read annotations of the class, and not understand them as text
+        running_mean: Tensor
+        running_var: Tensor
+        num_batches_tracked: Tensor
+        chi2_buffer: Tensor
+        psi_buffer: Tensor
+        psi_hat: Tensor
+
     arguments = ('buffer_size', 'warmup_iters', 'r_max', 'forward_statistics', 'backward_statistics')
 
     def __init__(
@@ -123,7 +132,7 @@ class MovingAverageBatchNorm2d(StatefulNorm, _BatchNorm):
         check_choice('backward_statistics', backward_statistics, ('sma', 'ema', 'batch'))
         self.forward_statistics = forward_statistics
         self.backward_statistics = backward_statistics
-        buffers = {}
+        buffers: dict[str, tuple[int, ...]] = {}
         if forward_statistics != 'batch':
             buffers['chi2_buffer'] = (buffer_size, num_features)
         if backward_statistics == 'sma':
@@ -196,14 +205,14 @@ class MovingAverageBatchNorm2d(StatefulNorm, _BatchNorm):
             return chi2, None
         rows = self.chi2_buffer.index_copy(0, stage.row, store_as(chi2, self.chi2_buffer.dtype)[None])
         average = rows.mean(0).to(chi2)
-        return average if stage.settled else torch.where(stage.averaging, average, chi2), rows
+        return average if stage.averaging is None else torch.where(stage.averaging, average, chi2), rows
 
     def _correct(self, shifted: Tensor, chi2_hat: Tensor, stage: Stage) -> Tensor:
         """Return r."""
         if self.forward_statistics != 'ema':
             return torch.ones_like(shifted)
         ratio = (shifted / (chi2_hat + self.eps)).sqrt().clamp(1 / self.r_max, self.r_max)
-        return ratio if stage.settled else torch.where(stage.correcting, ratio, 1)
+        return ratio if stage.correcting is None else torch.where(stage.correcting, ratio, 1)
 
     @torch.no_grad()
     def _remember(
@@ -211,7 +220,7 @@ class MovingAverageBatchNorm2d(StatefulNorm, _BatchNorm):
     ) -> None:
         if chi2_rows is not None:
             torch.where(entered, chi2_rows, self.chi2_buffer, out=self.chi2_buffer)
-        moved = store_as(chi2_hat.lerp(chi2, self.momentum), self.running_var.dtype)
+        moved = store_as(chi2_hat.lerp(chi2, self._momentum(chi2.dtype)), self.running_var.dtype)
         torch.where(entered, moved, self.running_var, out=self.running_var)
         if not stage.settled:
             self.running_mean.masked_fill_(entered, 0)
@@ -269,7 +278,8 @@ class BackwardStatistics:
         if self._layer.backward_statistics != 'batch':
             average = self._simple if self._layer.backward_statistics == 'sma' else self._exponential
             averaged = average(psi, self._entered & all_finite(psi)).to(psi)
-            self.used = averaged if self._stage.settled else torch.where(self._stage.averaging, averaged, psi)
+            starting = self._stage.averaging
+            self.used = averaged if starting is None else torch.where(starting, averaged, psi)
         return self.used
 
     def _simple(self, psi: Tensor, enters: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from .timm_layers import is_padded_conv
 
 
 @singledispatch
-def padded_input(conv: nn.Module, x: Tensor) -> Tensor | None:
+def padded_input(conv: nn.Conv2d, x: Tensor) -> Tensor | None:
     """Return ``x`` with the padding that ``conv`` adds in its forward pass, None where ``nn.Conv2d`` adds it.
 
     Subclasses of ``nn.Conv2d`` that pad on the way register their own, beside their weight (see

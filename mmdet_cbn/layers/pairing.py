@@ -9,7 +9,7 @@ from .effective_weight import effective_weight
 from .feeding_conv import feeds, registered_pairs
 from .handover import Handover
 
-Pair = tuple[str, CrossIterationBatchNorm2d, str, nn.Module]
+Pair = tuple[str, CrossIterationBatchNorm2d, str, nn.Conv2d]
 
 
 def pair_conv_norm(model: nn.Module) -> dict[str, str]:
@@ -35,10 +35,7 @@ def pair_conv_norm(model: nn.Module) -> dict[str, str]:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f'model must be a torch.nn.Module, got {model!r}')
-    pairs = list(_pairs(model))
-    for norm_name, norm, conv_name, conv in pairs:
-        _check(norm_name, norm, conv_name, conv)
-    return pair_all(pairs)
+    return pair_all([_checked(*pair) for pair in _pairs(model)])
 
 
 def pair_all(pairs: list[Pair]) -> dict[str, str]:
@@ -49,7 +46,7 @@ def pair_all(pairs: list[Pair]) -> dict[str, str]:
     return {norm_name: conv_name for norm_name, _, conv_name, _ in pairs}
 
 
-def _pairs(model: nn.Module) -> Iterator[Pair]:
+def _pairs(model: nn.Module) -> Iterator[tuple[str, CrossIterationBatchNorm2d, str | None, nn.Module | None]]:
     """Yield the pairs there are, and of norms without one those of the rule."""
     names = {module: name for name, module in model.named_modules()}
     for norm_name, norm, conv_name, conv in registered_pairs(model, CrossIterationBatchNorm2d):
@@ -62,11 +59,11 @@ def _pairs(model: nn.Module) -> Iterator[Pair]:
         yield norm_name, norm, conv_name, conv
 
 
-def _check(
+def _checked(
     norm_name: str, norm: CrossIterationBatchNorm2d, conv_name: str | None, conv: nn.Module | None
-) -> None:
+) -> Pair:
     kind = type(norm).__name__
-    if conv is None:
+    if conv is None or conv_name is None:
         raise ValueError(
             f'{norm_name} ({kind}) has no convolution registered before it under the same parent. '
             f'Register the convolution before the norm, or use another norm there.'
@@ -77,9 +74,11 @@ def _check(
         raise TypeError(
             f'{norm_name} ({kind}) cannot be paired with {conv_name}: {error}. Use another norm there.'
         ) from None
+    assert isinstance(conv, nn.Conv2d)  # nothing else has an effective weight
     if conv.out_channels != norm.num_features:
         raise ValueError(
             f'{norm_name} ({kind}) has {norm.num_features} channels, but {conv_name}, the convolution '
             f'registered before it, returns {conv.out_channels}. Register its own convolution before it, '
             'or use another norm there.'
         )
+    return norm_name, norm, conv_name, conv

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import singledispatch
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from torch import nn
 from . import timm_layers
 from .centered_conv import CenteredConv2d, fold_centering
 from .cross_iteration import CrossIterationBatchNorm2d
+from .ghost_batch import GhostBatchNorm2d
 from .stateful_norm import StatefulNorm
 
 
@@ -28,8 +30,8 @@ def _(conv: CenteredConv2d) -> nn.Module:
     return fold_centering(conv)
 
 
-@plain_module.register
-def _(norm: StatefulNorm) -> nn.Module:
+@plain_module.register(StatefulNorm)
+def _plain_norm(norm: Any) -> nn.Module:
     settings = norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats
     plain = nn.BatchNorm2d(*settings, device='meta')
     for name in (*plain._parameters, *plain._buffers):
@@ -39,6 +41,9 @@ def _(norm: StatefulNorm) -> nn.Module:
     if timm_layers.has_activation(norm):
         plain = timm_layers.as_norm_with_activation(plain, norm)
     return plain.train(norm.training)
+
+
+plain_module.register(GhostBatchNorm2d, _plain_norm)
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 from weakref import ref
 
 import torch
@@ -81,19 +81,20 @@ class Repetition:
                 'checkpointing. After forward passes without gradients in training mode, call model.train().'
             )
         calls[0].repeated = True
-        return calls[0].statistics
+        return cast(Used, calls[0].statistics)  # a layer has statistics of one type
 
     def remember(self, output: Tensor, statistics: StatisticsInUse) -> None:
         """Keep ``statistics`` as long as the graph behind ``output``."""
         if output.grad_fn is not None and backward_pass() is None:
             call = _Call(output.shape, statistics)
-            output.grad_fn.metadata[_Call] = call
+            _metadata(output.grad_fn)[_Call] = call
             self._calls = [*(ref(living) for living in self._living()), ref(call)]
 
     def remembered(self, node: torch.autograd.graph.Node) -> StatisticsInUse | None:
         """Return the statistics behind the output of this layer that ``node`` made, None for other nodes."""
-        call = node.metadata.get(_Call)
-        return call.statistics if any(call is living for living in self._living()) else None
+        call = _metadata(node).get(_Call)
+        own = any(call is living for living in self._living())
+        return call.statistics if call is not None and own else None
 
     def reset(self) -> None:
         """Forget the passes without gradients that no backward pass came for."""
@@ -109,3 +110,9 @@ class Repetition:
     def __reduce__(self) -> tuple[type, tuple[()]]:
         """Pickle as a new one."""
         return Repetition, ()
+
+
+def _metadata(node: torch.autograd.graph.Node) -> dict[type[_Call], _Call]:
+    attribute: Any = node.metadata  # which torch declares as a method
+    metadata: dict[type[_Call], _Call] = attribute
+    return metadata

@@ -1,7 +1,7 @@
 """What the layers of this package share beyond torch's batch normalization."""
 
 from collections import OrderedDict
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from warnings import warn
 
 import torch
@@ -14,6 +14,14 @@ from .arguments import check_integer, check_number, check_positive
 from .errors import SingleValueError
 from .repetition import Repetition
 
+if TYPE_CHECKING:
+    from torch.nn.modules.batchnorm import _BatchNorm as _Beside
+else:
+    _Beside = object
+
+
+Norm = TypeVar('Norm', bound='StatefulNorm')
+
 
 def _name_type(
     norm: nn.Module, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any]
@@ -21,7 +29,7 @@ def _name_type(
     local_metadata['norm'] = type(norm).__name__
 
 
-class StatefulNorm:
+class StatefulNorm(_Beside):
     """Mixin beside torch's ``_BatchNorm`` for layers whose training output depends on earlier iterations.
 
     With ``_BatchNorm`` among its bases a layer is frozen, folded, exempted from weight decay and loaded from
@@ -41,6 +49,7 @@ class StatefulNorm:
             ``num_batches_tracked``, which a checkpoint of a pre-trained BN brings along.
     """
 
+    iterations: Tensor
     arguments: tuple[str, ...] = ()
     memory: tuple[str, ...] = ('iterations',)
     # What torch.jit.script would compile and cannot.
@@ -145,7 +154,7 @@ class StatefulNorm:
             raise ValueError(f'{node} did not make a training output of this {type(self).__name__}')
         return used.as_batch_norm(self.eps)
 
-    def train(self, mode: bool = True) -> nn.Module:
+    def train(self: Norm, mode: bool = True) -> Norm:
         """Set the mode, which ends a pass like ``torch.optim.swa_utils.update_bn``."""
         self._repetition.reset()
         return super().train(mode)
@@ -219,16 +228,17 @@ class StatefulNorm:
         """
         if not self.track_running_stats:
             return
-        self.num_batches_tracked.add_(finite)
+        mean, var, batches = self._running_buffers()
+        batches.add_(finite)
         moved = moved or self._moved_running_statistics(batch, positions)
-        for running, new in zip((self.running_mean, self.running_var), moved, strict=True):
+        for running, new in zip((mean, var), moved, strict=True):
             torch.where(finite, new, running, out=running)
 
     def _momentum(self, dtype: torch.dtype) -> float | Tensor:
         """Return the weight of the latest batch, which is counted already; without a momentum that of all."""
         if self.momentum is not None:
             return self.momentum
-        return 1 / self.num_batches_tracked.to(dtype)
+        return 1 / self._running_buffers()[2].to(dtype)
 
     def _moved_running_statistics(self, batch: Moments, positions: int | Tensor) -> Moments:
         """Move the running statistics by hand, in the type of the batch's."""
@@ -240,11 +250,21 @@ class StatefulNorm:
             var = torch.where(positions > 1, var.lerp(unbiased, momentum), var)
         elif positions > 1:
             var = var.lerp(batch.var * (positions / (positions - 1)), momentum)
-        return Moments(store_as(mean, self.running_mean.dtype), store_as(var, self.running_var.dtype))
+        kept_mean, kept_var, _ = self._running_buffers()
+        return Moments(store_as(mean, kept_mean.dtype), store_as(var, kept_var.dtype))
 
     def _finite_running_statistics(self) -> Moments:
         """Return copies, in which a channel that is inf or nan begins anew, as in a new layer."""
-        return Moments(self.running_mean.nan_to_num(0, 0, 0), self.running_var.nan_to_num(1, 1, 1))
+        mean, var, _ = self._running_buffers()
+        return Moments(mean.nan_to_num(0, 0, 0), var.nan_to_num(1, 1, 1))
+
+    def _running_buffers(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return mean, variance and number of batches, which a layer with ``track_running_stats`` has."""
+        mean, var, batches = self.running_mean, self.running_var, self.num_batches_tracked
+        assert mean is not None
+        assert var is not None
+        assert batches is not None
+        return mean, var, batches
 
     def _load_from_state_dict(
         self,
@@ -308,4 +328,5 @@ class StatefulNorm:
     def extra_repr(self) -> str:
         """Add the layer's own arguments to BN's."""
         own = ''.join(f', {name}={getattr(self, name)}' for name in self.arguments)
-        return super().extra_repr() + own
+        usual: str = super().extra_repr()
+        return usual + own

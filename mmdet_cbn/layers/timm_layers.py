@@ -33,9 +33,10 @@ def has_activation(norm: nn.Module) -> bool:
     return apply_activation in norm._forward_hooks.values()
 
 
-def apply_activation(self: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+def apply_activation(self: Any, inputs: tuple[Tensor], output: Tensor) -> Tensor:
     """Follow a norm: its forward hook, which ``torch.jit.script`` compiles by these names and types."""
-    return self.act(self.drop(output))
+    activated: Tensor = self.act(self.drop(output))
+    return activated
 
 
 def as_norm_with_activation(plain: nn.BatchNorm2d, norm: Any) -> nn.BatchNorm2d:

@@ -62,12 +62,12 @@ class Window(FlatWindow):
 
     @property
     def position(self) -> Tensor:
-        """The row that is written next, in a full window the oldest: int64, shape (1,)."""
+        """The row that is written next, in a full window the oldest. It is int64, of shape (1,)."""
         return (self.taken % self.rows).reshape(1)
 
     @property
     def fill(self) -> Tensor:
-        """Number of valid entries: int64, shape ()."""
+        """Number of valid entries, int64, of shape ()."""
         return self.taken.clamp(max=self.rows)
 
     def valid(self) -> Tensor:
@@ -107,7 +107,7 @@ class Window(FlatWindow):
             Whether the variance is finite, bool, shape ().
         """
         columns = list(pooled.current)
-        if derivatives is not None:
+        if call is not None and derivatives is not None:
             moments = PastMoments(*(moment[:, None] for moment in pooled.current))
             rows = Derivatives(*(rows[:, None] for rows in derivatives))
             columns += intercepts(moments, rows, call.theta, call.bias)

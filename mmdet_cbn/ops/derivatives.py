@@ -53,6 +53,8 @@ def mean_derivative(call: ConvCall, out_size: Pair) -> Tensor:
         Shape (groups, D), D = C_in / groups * kh * kw, in :func:`statistics_dtype`.
     """
     x, (down, across) = call.x, call.padding
+    if _is_pointwise(call):
+        return x.mean((0, 2, 3), dtype=statistics_dtype(x))[None]
     # In the order in which the memory has them: a sum that changes it takes ten times as long on CPUs.
     channels_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     patch = (x.permute(0, 2, 3, 1) if channels_last else x).mean(0, dtype=statistics_dtype(x))
@@ -101,16 +103,18 @@ def variance_derivative(
 def _correlation(call: ConvCall, y: Tensor) -> Tensor:
     """Return the sum over positions of y_j * patch, shape (C_out, D): a weight-gradient."""
     x = call.x.to(y.dtype)  # under autocast the convolution converted its input itself
-    if y.dtype == statistics_dtype(y) and products_are_exact(y) and _is_large_and_pointwise(call):
-        return torch.bmm(y.flatten(2), x.flatten(2).transpose(1, 2)).sum(0)
+    if y.dtype == statistics_dtype(y) and products_are_exact(y) and _is_pointwise(call):
+        # Down to half the time of a convolution's weight-gradient on CPUs.
+        if x[0, 0].numel() >= 256:
+            return torch.bmm(y.flatten(2), x.flatten(2).transpose(1, 2)).sum(0)
+        return y.transpose(0, 1).flatten(1) @ x.transpose(0, 1).flatten(1).t()
     geometry = call.stride, call.padding, call.dilation, call.groups
     return conv_weight_gradient(y, x, call.weight.to(y.dtype), *geometry).flatten(1)
 
 
-def _is_large_and_pointwise(call: ConvCall) -> bool:
-    """Tell whether a product for each image takes CPUs half the time of a convolution's weight-gradient."""
-    pointwise = call.kernel_size == call.stride == (1, 1) and call.padding == (0, 0) and call.groups == 1
-    return pointwise and call.x[0, 0].numel() >= 256
+def _is_pointwise(call: ConvCall) -> bool:
+    """Tell whether each output position reads the input at that position alone, and all its channels."""
+    return call.kernel_size == call.stride == (1, 1) and call.padding == (0, 0) and call.groups == 1
 
 
 def _covariance(call: ConvCall, y: Tensor, moments: Moments) -> Tensor:

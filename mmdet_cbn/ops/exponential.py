@@ -52,7 +52,8 @@ def pool_exponentially(current: Moments, past: Moments, share: Tensor) -> Expone
     # Two groups about their common mean: no cancellation, and for a = 1 just the current one.
     spread = (mean - past.mean, current.mean - mean)
     bounded = torch.stack((past.var.clamp(min=0), past.var)).lerp_(current.var, share).addcmul_(*spread)
-    return ExponentialMoments(mean, *bounded, share, current)
+    var, free_var = bounded
+    return ExponentialMoments(mean, var, free_var, share, current)
 
 
 def mix_derivatives(past: Derivatives, own: Derivatives, step: Tensor, share: Tensor) -> Derivatives:

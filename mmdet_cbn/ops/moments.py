@@ -65,7 +65,8 @@ def all_finite(values: Tensor, dim: int | None = None) -> Tensor:
     Raises:
         RuntimeError: There are no values.
     """
-    return torch.linalg.vector_norm(values, float('inf'), dim) < float('inf')
+    largest: Tensor = torch.linalg.vector_norm(values, float('inf'), dim)
+    return largest < float('inf')
 
 
 @torch.no_grad()

@@ -70,4 +70,5 @@ def moving_average_normalize(
     """
     weight = torch.ones_like(zeros) if weight is None else weight.to(zeros.dtype)
     bias = zeros if bias is None else bias.to(zeros.dtype)
-    return _MovingAverageNormalize.apply(x, weight, bias, zeros, shifted, r, average)
+    out: Tensor = _MovingAverageNormalize.apply(x, weight, bias, zeros, shifted, r, average)
+    return out

@@ -50,7 +50,7 @@ class _Normalize(torch.autograd.Function):
             invstd,
             (needs[0], needs[1] or needs[4], needs[2] or needs[3]),
         )
-        if share is not None and needs[0]:
+        if share is not None and grad_x is not None:
             direct = ((weight - through_statistics) * invstd).to(grad.dtype)
             grad_x.addcmul_(grad, direct[:, None, None])
         # What reaches mean and var themselves, as functions of something else than x.
@@ -86,4 +86,5 @@ def normalize(
     """
     weight = torch.ones_like(mean) if weight is None else weight.to(mean.dtype)
     bias = torch.zeros_like(mean) if bias is None else bias.to(mean.dtype)
-    return _Normalize.apply(x, weight, bias, mean, var, share, eps)
+    out: Tensor = _Normalize.apply(x, weight, bias, mean, var, share, eps)
+    return out

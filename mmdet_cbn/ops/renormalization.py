@@ -66,4 +66,5 @@ def renormalize(
     """
     weight = torch.ones_like(mean) if weight is None else weight.to(mean.dtype)
     bias = torch.zeros_like(mean) if bias is None else bias.to(mean.dtype)
-    return _Renormalize.apply(x, weight, bias, mean, var, std, r, drift, eps)
+    out: Tensor = _Renormalize.apply(x, weight, bias, mean, var, std, r, drift, eps)
+    return out

@@ -121,7 +121,7 @@ def joint_normalize(
         x: Shape (N, C, H, W), empty ones included.
         weight: Scale of shape (C,), or None for 1.
         bias: Offset of shape (C,), or None for 0.
-        mean: Shape (C,), see :func:`ops.normalize`.
+        mean: Shape (C,), see :func:`.normalize`.
         var: Shape (C,).
         eps: Added to the variance.
         share: Weight with which the joint statistics of the batch entered ``mean`` and ``var``, shape ().
@@ -132,4 +132,5 @@ def joint_normalize(
     """
     weight = torch.ones_like(mean) if weight is None else weight.to(mean.dtype)
     bias = torch.zeros_like(mean) if bias is None else bias.to(mean.dtype)
-    return _JointNormalize.apply(x, weight, bias, mean, var, share, total, eps)
+    out: Tensor = _JointNormalize.apply(x, weight, bias, mean, var, share, total, eps)
+    return out

@@ -1,5 +1,7 @@
 """Calls of PyTorch that are not public, each with its reason. All were seen in torch 2.1 and 2.11."""
 
+from typing import Literal, overload
+
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +26,8 @@ def backward_pass() -> int | None:
 
 def padding_of(conv: nn.Conv2d) -> tuple[int, int, int, int]:
     """Return the padding left, right, above and below, in which 'same' and 'valid' are numbers already."""
-    return tuple(conv._reversed_padding_repeated_twice)
+    left, right, top, bottom = conv._reversed_padding_repeated_twice
+    return left, right, top, bottom
 
 
 def batch_norm_statistics(
@@ -43,6 +46,23 @@ def eval_batch_norm(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: 
     return torch.native_batch_norm(x, weight, bias, mean, var, False, 0.0, eps)[0]
 
 
+@overload
+def batch_norm_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, mean: Tensor, invstd: Tensor
+) -> tuple[Tensor, Tensor, Tensor]: ...
+@overload
+def batch_norm_backward(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    mean: Tensor,
+    invstd: Tensor,
+    needs: tuple[Literal[False], Literal[True], Literal[True]],
+) -> tuple[None, Tensor, Tensor]: ...
+@overload
+def batch_norm_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, mean: Tensor, invstd: Tensor, needs: tuple[bool, bool, bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]: ...
 def batch_norm_backward(
     grad: Tensor,
     x: Tensor,
@@ -56,11 +76,26 @@ def batch_norm_backward(
     No public function takes mean and 1 / std from outside, and pieces put together by hand read ``x`` and
     ``grad`` twice as often.
     """
-    return torch.ops.aten.native_batch_norm_backward(
+    grads: tuple[Tensor | None, Tensor | None, Tensor | None] = torch.ops.aten.native_batch_norm_backward(
         grad, x, weight, None, None, mean, invstd, True, 0.0, list(needs)
     )
+    return grads
 
 
+@overload
+def eval_batch_norm_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, mean: Tensor, var: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]: ...
+@overload
+def eval_batch_norm_backward(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    eps: float,
+    needs: tuple[Literal[False], Literal[True], Literal[False]],
+) -> tuple[None, Tensor, None]: ...
 def eval_batch_norm_backward(
     grad: Tensor,
     x: Tensor,
@@ -74,9 +109,10 @@ def eval_batch_norm_backward(
 
     CUDA takes mean and 1 / std of what is given here as well, but asserts that the batch's are there.
     """
-    return torch.ops.aten.native_batch_norm_backward(
+    grads: tuple[Tensor | None, Tensor | None, Tensor | None] = torch.ops.aten.native_batch_norm_backward(
         grad, x, weight, mean, var, mean, var, False, eps, list(needs)
     )
+    return grads
 
 
 def conv_weight_gradient(
@@ -92,9 +128,10 @@ def conv_weight_gradient(
 
     ``torch.nn.grad.conv2d_weight`` is the same for a shape, of which it allocates a weight first.
     """
-    return torch.ops.aten.convolution_backward(
+    gradient: Tensor = torch.ops.aten.convolution_backward(
         grad, x, weight, None, stride, padding, dilation, False, [0, 0], groups, [False, True, False]
     )[1]
+    return gradient
 
 
 def products_are_exact(like: Tensor) -> bool:

@@ -45,4 +45,5 @@ def attach_gradient(
         theta: The weights (C, D) with their graph.
         bias: Shape (C,) with its graph, or None.
     """
-    return _AttachGradient.apply(mean, var, theta, bias, *derivatives)
+    attached: tuple[Tensor, Tensor] = _AttachGradient.apply(mean, var, theta, bias, *derivatives)
+    return attached

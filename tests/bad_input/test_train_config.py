@@ -1,7 +1,17 @@
 """Training with configs and options that are wrong."""
 
+import sys
+from functools import partial
+
 from tests.helpers.forked import ROOT
+from tests.helpers.hidden import hiding
 from tests.helpers.wrong_input import CBN, TRAIN, Case, each_of, norm, options, write
+
+
+def hide(module: str) -> None:
+    exec(hiding([module]), {})
+    sys.modules.pop(module, None)
+
 
 CASES = [
     Case('no-such-config', ('no config nowhere.py', 'configs/'), arguments=('nowhere.py',)),
@@ -34,6 +44,18 @@ CASES = [
         ('COCO_ROOT', 'set but empty', 'unset it'),
         arguments=(str(ROOT / 'configs/cbn/faster-rcnn_r50_fpn_4conv1fc_cbn_4xb4-1x_coco.py'),),
         environment={'COCO_ROOT': ''},
+    ),
+    Case(
+        'no-mmpretrain',
+        ('resnet18_cbn_4xb4_in1k.py trains with MMPretrain, which is not', 'pip install onedl-mmpretrain'),
+        arguments=(str(ROOT / 'configs/imagenet/resnet18_cbn_4xb4_in1k.py'),),
+        prepare=partial(hide, 'mmpretrain'),
+    ),
+    Case(
+        'no-mmsegmentation',
+        ('769x769.py trains with MMSegmentation, which is not', 'pip install onedl-mmsegmentation'),
+        arguments=(str(ROOT / 'configs/cityscapes/pspnet_r101_mabn_8xb2-40k_cityscapes-769x769.py'),),
+        prepare=partial(hide, 'mmseg'),
     ),
     Case('option-without-value', ("'model.backbone'", 'KEY=VALUE'), arguments=options('model.backbone')),
     Case('option-brackets', ('brackets', '[1,2'), arguments=options('a=[1,2')),

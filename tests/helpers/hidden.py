@@ -17,6 +17,10 @@ class Hide(PathFinder):
     def find_spec(cls, name, path=None, target=None):
         return None if name.partition('.')[0] in {hidden!r} else super().find_spec(name, path, target)
 
+    @classmethod
+    def find_distributions(cls, context):
+        return iter(()) if context.name in {hidden!r} else super().find_distributions(context)
+
 sys.meta_path[:] = [Hide if finder is PathFinder else finder for finder in sys.meta_path]
 """
 

@@ -94,3 +94,14 @@ def test_a_shared_block_stays_shared():
 def test_a_layer_alone(name):
     assert type(to_batch_norm(NORMS[name](4))) is nn.BatchNorm2d
     assert not any(isinstance(module, StatefulNorm) for module in to_batch_norm(nn.Sequential()).modules())
+
+
+@pytest.mark.parametrize('name', ['GhostBN', 'GhostMABN', 'GhostBRN'])
+def test_ghost_batches_are_gone(name):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    convert_batch_norm(model, name, norm_batch_size=1)
+    model(torch.randn(2, 3, 6, 6)).sum().backward()
+    x = torch.randn(2, 3, 6, 6)
+    expected = model.eval()(x)
+    assert [type(module) for module in to_batch_norm(model)] == [nn.Conv2d, nn.BatchNorm2d]
+    torch.testing.assert_close(model(x), expected)

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-EXTRAS = ('mmdet', 'experiments', 'tests')
+EXTRAS = ('mmdet', 'experiments', 'sisters', 'tests', 'docs')
 
 
 def run(*command: object, cwd: Path, **environment: str) -> str:
@@ -87,7 +87,7 @@ def test_wheel_holds_the_package_and_the_configs(source: Path, wheel: Path):
     package = files(source, 'mmdet_cbn/**/*.py') - files(source, 'mmdet_cbn/.mim/**/*.py')
     assert len(configs) > 60
     assert 'mmdet_cbn/layers/cross_iteration.py' in package
-    assert names_in(wheel) == package | {'mmdet_cbn/.mim/model-index.yml'} | {
+    assert names_in(wheel) == package | {'mmdet_cbn/py.typed', 'mmdet_cbn/.mim/model-index.yml'} | {
         f'mmdet_cbn/.mim/{name}' for name in configs
     }
 
@@ -116,6 +116,7 @@ def test_torch_is_the_only_requirement(wheel: Path):
 
 def test_source_distribution_builds_the_same_wheel(sdist: Path, wheel: Path, tmp_path: Path):
     assert (sdist / 'requirements.txt').is_file()
+    assert (sdist / 'mmdet_cbn/py.typed').is_file()
     assert {f'requirements/{extra}.txt' for extra in EXTRAS} <= files(sdist, 'requirements/*.txt')
     assert (sdist / 'mmdet_cbn/.mim/configs/cbn/metafile.yml').is_file()
     assert {path.name for path in sdist.iterdir() if path.is_dir()} == {

@@ -165,7 +165,7 @@ def test_complete_environment_is_left_alone(checkout, machine):
     venv = checkout / '.venv'
     (venv / 'bin').mkdir(parents=True)
     (venv / 'bin/python').symlink_to(machine / 'python3.11')
-    read = 'cat requirements/default.txt requirements.txt requirements/{mmdet,experiments,tests}.txt'
+    read = 'cat requirements/default.txt requirements.txt requirements/{mmdet,experiments,tests,docs}.txt'
     read += ' pyproject.toml setup.py tools/setup_env.sh'
     stamp = subprocess.run(
         ['bash', '-c', f'(pwd && {read}) | sha256sum'], cwd=checkout, capture_output=True, text=True

@@ -27,7 +27,7 @@ from ...ops import (
 from .normalized_convolutions import Call, record_normalized_convolutions
 
 ESTIMATES = ('none', 'linear', 'quadratic')
-"""What stands in for the statistics of an earlier batch under today's weights: they themselves (Naive CBN),
+"""What stands in for the statistics of an earlier batch under today's weights. They themselves (Naive CBN),
 CBN's correction, or the earlier input of the layer convolved with today's filter."""
 
 LossFunction = Callable[[nn.Module, Any], Tensor]
@@ -191,7 +191,7 @@ def _run(model: nn.Module, batch: Any, seed: int, loss_function: LossFunction) -
 def _enter(call: Call) -> _Entry:
     moments = batch_moments(call.output)
     conv_call = read_call(call.conv, call.input, moments.mean.dtype)
-    of_mean = mean_derivative(conv_call, call.output.shape[2:])
+    of_mean = mean_derivative(conv_call, (call.output.size(2), call.output.size(3)))
     of_var = variance_derivative(conv_call, call.output, moments, of_mean)
     derivatives = Derivatives(of_mean[:, None], of_var[:, None])
     row = PastMoments(*(moment[:, None] for moment in moments))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,8 +14,8 @@ from matplotlib.ticker import MaxNLocator
 
 from .correction import Averages, CorrectionErrors
 
-_RUNS = (('C0', '-'), ('C1', '--'), ('C2', ':'), ('C3', '-.'))
-_ESTIMATES = {
+_RUNS: tuple[tuple[str, Any], ...] = (('C0', '-'), ('C1', '--'), ('C2', ':'), ('C3', '-.'))
+_ESTIMATES: dict[str, dict[str, Any]] = {
     'not corrected (Naive CBN)': {'marker': 'o', 'markerfacecolor': 'white'},
     'corrected (CBN, eq. 7, 8)': {'marker': 's'},
     r'with the exact quadratic $\nu$': {'marker': 'x', 'markersize': 7},
@@ -85,7 +86,7 @@ def _draw(
     statistic: str,
     estimates: int,
     colour: str,
-    line: str,
+    line: Any,
 ) -> None:
     values = getattr(averages, statistic).T[:estimates]
     for row, marker in zip(values, _ESTIMATES.values(), strict=False):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .normalized_convolutions import Call, record_normalized_convolutions
 
 STATISTICS = ('mean', 'mean_square')
-"""mu and nu of the paper: the means of a channel and of its square."""
+"""mu and nu of the paper, which are the means of a channel and of its square."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ def gradient_ratios(
     forward: Callable[[nn.Module], Any],
     projections: int = 64,
     distances: Iterable[int] = (1, 2),
+    progress: Callable[[Iterable[Call]], Iterable[Call]] = iter,
 ) -> list[Ratio]:
     """Measure how strongly the statistics of each layer depend on earlier weights.
 
@@ -94,6 +95,7 @@ def gradient_ratios(
         forward: Runs the model that it is given on the batch; what it returns is not used.
         projections: Most backward passes a layer and statistic, at least 2.
         distances: Which l - r to measure.
+        progress: Goes over the layers for the caller, as ``tqdm`` does to show how far it is.
 
     Returns:
         For each layer, statistic and distance a ratio, layers in order of execution. The first layers have no
@@ -117,12 +119,12 @@ def gradient_ratios(
         )
     before = _previous_layers(calls)
     ratios = []
-    for layer, call in enumerate(calls):
+    for layer, call in enumerate(progress(calls)):
         earlier = {}
         for distance in distances:
-            chain = layer
+            chain: int | None = layer
             for _ in range(distance):
-                chain = before.get(chain)
+                chain = None if chain is None else before.get(chain)
             if chain is not None:
                 earlier[distance] = calls[chain]
         for statistic in STATISTICS if earlier else ():

@@ -52,7 +52,7 @@ def record_normalized_convolutions(model: nn.Module) -> Iterator[list[Call]]:
     def after_conv(name: str, conv: nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         waiting[id(output)] = (name, conv, inputs[0], output)
 
-    def before_norm(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def before_norm(norm: _BatchNorm, inputs: tuple[Tensor, ...]) -> None:
         found = waiting.pop(id(inputs[0]), None)
         if found and norm.training and inputs[0].numel() and all(call.name != found[0] for call in calls):
             calls.append(Call(*found, norm.eps))

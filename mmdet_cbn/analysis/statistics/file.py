@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def write_statistics(layers: Mapping[str, LayerStatistics], path: str | Path) ->
     path = Path(path)
     if path.suffix != '.npz':
         raise ValueError(f'{path}: the name of a file of statistics has to end in .npz')
-    arrays = {'format': np.array(_FORMAT)}
+    arrays: dict[str, Any] = {'format': np.array(_FORMAT)}
     for name, layer in layers.items():
         arrays[f'{name}/class'] = np.array(layer.kind)
         arrays |= {f'{name}/{statistic}': values for statistic, values in layer.records.items()}

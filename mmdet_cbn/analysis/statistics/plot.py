@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +16,7 @@ from ...whole_file import whole_file
 from .file import LayerStatistics
 
 # Later runs are drawn over earlier ones, in thinner lines.
-_RUNS = (
+_RUNS: tuple[dict[str, Any], ...] = (
     {'color': 'C0', 'linestyle': '-', 'linewidth': 1.8},
     {'color': 'C1', 'linestyle': '-', 'linewidth': 0.9},
     {'color': 'C2', 'linestyle': '--', 'linewidth': 1.2},
@@ -84,7 +85,7 @@ def plot_errors(runs: Mapping[str, LayerStatistics], path: str | Path, title: st
     if not distances and not window:
         return False
     figure, panels = _panels(runs, title, len(distances) + len(window))
-    markers = [{'marker': marker, 'markersize': 4} for marker in _MARKERS]
+    markers: list[dict[str, Any]] = [{'marker': marker, 'markersize': 4} for marker in _MARKERS]
     for axes, names in zip(panels, distances, strict=False):
         for look, marker, layer in zip(_RUNS, markers, runs.values(), strict=False):
             for name in names:
@@ -104,7 +105,7 @@ def plot_errors(runs: Mapping[str, LayerStatistics], path: str | Path, title: st
         )
     notes = []
     if distances:
-        open_marker = {'marker': 'o', 'markersize': 4, 'markerfacecolor': 'white'}
+        open_marker: dict[str, Any] = {'marker': 'o', 'markersize': 4, 'markerfacecolor': 'white'}
         notes.append(Line2D([], [], color='grey', alpha=0.6, label='of the batch, not in use', **open_marker))
         notes.append(Line2D([], [], color='grey', marker='o', markersize=4, label='in use'))
     _finish(figure, runs, markers, notes, path)
@@ -136,12 +137,10 @@ def _any(runs: Mapping[str, LayerStatistics], part: str, names: Sequence[str]) -
     )
 
 
-def _draw_distance(
-    axes: Axes, errors: Mapping[str, np.ndarray], name: str, look: Mapping[str, object]
-) -> None:
+def _draw_distance(axes: Axes, errors: Mapping[str, np.ndarray], name: str, look: Mapping[str, Any]) -> None:
     if name not in errors:
         return
-    own = look
+    own: Mapping[str, Any] = look
     if f'{name}_in_use' in errors:
         own = {**look, 'alpha': 0.6, 'markerfacecolor': 'white'}
         axes.plot(errors['call'], errors[f'{name}_in_use'], **look)
@@ -172,7 +171,7 @@ def _panels(runs: Mapping[str, LayerStatistics], title: str, count: int) -> tupl
 def _finish(
     figure: Figure,
     runs: Mapping[str, LayerStatistics],
-    markers: Sequence[Mapping[str, object]],
+    markers: Sequence[Mapping[str, Any]],
     notes: Sequence[Line2D],
     path: str | Path,
 ) -> None:

@@ -44,7 +44,7 @@ class StatisticsRecorder:
 
     Of CBN, once the window is open, there are two more values that tell about the earlier entries in
     the average: ``clamped``, the share of their channels whose variance was extrapolated below 0, and
-    ``compensation``, the size of the correction in standard deviations (:meth:`Window.diagnose`).
+    ``compensation``, the size of the correction in standard deviations (:meth:`.Window.diagnose`).
 
     Each training forward with a graph counts, frozen layers and empty batches do not. Within a backward
     pass nothing counts: so activation checkpointing with ``use_reentrant=False`` counts once, but layers
@@ -113,7 +113,7 @@ class StatisticsRecorder:
         return {layer.name: layer.statistics() for layer in self._layers}
 
     def save(self, path: str | Path) -> None:
-        """Write what was recorded so far: see :func:`write_statistics`."""
+        """Write what was recorded so far: see :func:`.write_statistics`."""
         write_statistics(self.statistics(), path)
 
     @contextmanager
@@ -140,7 +140,7 @@ class StatisticsRecorder:
                 'reference() compares with the latest recorded training forward, and there is none yet'
             )
         norms = [m for m in self._model.modules() if isinstance(m, _BatchNorm) and m.training]
-        seen: dict[nn.Module, list[Statistics]] = defaultdict(list)
+        seen: dict[_BatchNorm, list[Statistics]] = defaultdict(list)
         handles = []
         # The attribute, not eval(): a change of mode means something to the layers of this package.
         for norm in norms:
@@ -162,13 +162,13 @@ class StatisticsRecorder:
             )
         for layer in measured:
             event = layer.errors.count()
-            if event is not None:
+            if event is not None and layer.latest is not None:
                 call, own, used = layer.latest
                 layer.errors.write(event, ('call',), np.array([call]))
                 self._keep(layer.errors, event, _distances(layer.norm, own, used, seen[layer.norm][0]))
 
     @torch.no_grad()
-    def _record(self, layer: _Layer, norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def _record(self, layer: _Layer, norm: _BatchNorm, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         diagnosis, layer.diagnosis = layer.diagnosis, {}
         x, node = inputs[0], output.grad_fn
         if not norm.training or node is None or x.numel() == 0 or backward_pass() is not None:
@@ -200,7 +200,7 @@ class StatisticsRecorder:
             # Whoever keeps the loss keeps the graph, but need not keep the activations.
             g, psi = _backward_statistics(norm, held.pop(), grads[0], mean, invstd)
             values = {'g': g, 'psi': psi}
-            if averages:
+            if isinstance(norm, MovingAverageBatchNorm2d):
                 values['psi_in_use'] = norm.statistics_in_use(node)['psi']
             self._keep(layer.records, call, {name: _norm(value) for name, value in values.items()})
 
@@ -271,7 +271,7 @@ class _Table:
 class _Layer:
     """A layer that is recorded: its tables, and its latest statistics as number, the batch's, in use."""
 
-    def __init__(self, name: str, norm: nn.Module, interval: int, limit: int) -> None:
+    def __init__(self, name: str, norm: _BatchNorm, interval: int, limit: int) -> None:
         self.name = name
         self.norm = norm
         records, errors = _names(norm)
@@ -288,7 +288,7 @@ class _Layer:
         return LayerStatistics(type(self.norm).__name__, records, errors)
 
 
-def _names(norm: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _names(norm: _BatchNorm) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return what there is to record of a layer, and what of it a reference batch is compared with."""
     own = ('mean', 'var', 'chi2', 'g', 'psi')
     if isinstance(norm, MovingAverageBatchNorm2d):
@@ -298,7 +298,7 @@ def _names(norm: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return (*own, *in_use, *window), ('call', 'mean', 'var', *in_use)
 
 
-def _matching(model: nn.Module, patterns: Sequence[str]) -> list[tuple[str, nn.Module]]:
+def _matching(model: nn.Module, patterns: Sequence[str]) -> list[tuple[str, _BatchNorm]]:
     norms = {
         name: module
         for name, module in model.named_modules()
@@ -321,7 +321,7 @@ def _convolution(model: nn.Module, layer: _Layer) -> nn.Conv2d | None:
     return getattr(model.get_submodule(layer.name.rpartition('.')[0]), pair_names[1].rpartition('.')[2])
 
 
-def _diagnose(layer: _Layer, conv: nn.Conv2d, norm: nn.Module, _: tuple[Tensor, ...]) -> None:
+def _diagnose(layer: _Layer, conv: nn.Conv2d, norm: CrossIterationBatchNorm2d, _: tuple[Tensor, ...]) -> None:
     """Look at the window before the forward pass adds to it: these entries go into the average."""
     layer.diagnosis = {}
     if norm.training and torch.is_grad_enabled() and backward_pass() is None and layer.records.is_next():
@@ -343,7 +343,7 @@ def _norm(values: Tensor) -> Tensor:
 
 
 def _backward_statistics(
-    norm: nn.Module, x: Tensor, grad: Tensor, mean: Tensor, invstd: Tensor
+    norm: _BatchNorm, x: Tensor, grad: Tensor, mean: Tensor, invstd: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return g_B and Psi_B, shape (C,)."""
     # The gradients of beta and gamma, in one pass that sums in the type of the statistics.
@@ -356,7 +356,7 @@ def _backward_statistics(
 
 
 def _normalize_alone(
-    seen: Mapping[nn.Module, list[Statistics]], norm: nn.Module, inputs: tuple[Tensor, ...], _: Tensor
+    seen: Mapping[_BatchNorm, list[Statistics]], norm: _BatchNorm, inputs: tuple[Tensor, ...], _: Tensor
 ) -> Tensor | None:
     """Replace the output by one that the statistics of this batch alone have made."""
     x = inputs[0]
@@ -370,7 +370,7 @@ def _normalize_alone(
     return normalize(x, norm.weight, norm.bias, mean, var, norm.eps)
 
 
-def _distances(norm: nn.Module, own: Statistics, used: Statistics, reference: Statistics) -> Statistics:
+def _distances(norm: _BatchNorm, own: Statistics, used: Statistics, reference: Statistics) -> Statistics:
     """Return the columns of the errors but 'call', shape () each."""
     scale = (reference['var'] + norm.eps).sqrt()
     of_name = {

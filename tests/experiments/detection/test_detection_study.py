@@ -1,8 +1,6 @@
 """The detection study: what it runs, what it keeps, and its table; the runs themselves are in tests/tools."""
 
-import csv
 import dataclasses
-import io
 import json
 import math
 from pathlib import Path
@@ -14,13 +12,24 @@ pytest.importorskip('mmdet')
 from mmengine.config import Config
 
 from experiments.common.methods import METHODS
+from experiments.common.plan import known_trials
 from experiments.common.results import StudyError, result_file
-from experiments.detection.plan import DetectionRun, changes, config_text, plan_runs
-from experiments.detection.runs import measure, only_study, read_result, result_folder, train_and_write
-from experiments.detection.tables import table, to_csv, to_markdown
+from experiments.detection.comparisons import make_comparisons
+from experiments.detection.configs import changes, config_text, pretraining_text
+from experiments.detection.regimes import REGIMES
+from experiments.detection.runs import (
+    measure,
+    only_study,
+    pretrain,
+    read_result,
+    result_folder,
+    train_and_write,
+)
+from experiments.detection.trials import DetectionRun
 
 ROOT = Path(__file__).parents[3]
-RUN = DetectionRun('cbn', batch_size=1, seed=2)
+QUICKSTART = ROOT / 'configs' / 'quickstart'
+RUN = DetectionRun('cbn', 1, 2, 0.01, 'scratch', 3)
 
 NORMS = {
     'bn': {'type': 'BN'},
@@ -28,94 +37,119 @@ NORMS = {
     'gn-ws': {'type': 'GN', 'num_groups': 32},
     'sync-bn': {'type': 'NaiveCBN', 'window_size': 1, 'sync': True},
     'brn': {'type': 'BRN', 'warmup_iters': 250},
-    'naive-cbn': {'type': 'NaiveCBN', 'window_size': 4},  # which the hook replaces
-    'cbn': {'type': 'CBN', 'window_size': 4},
-    'cbn-window-gradient': {'type': 'CBN', 'window_size': 4, 'window_gradient': True},
-    'cbn-exponential': {'type': 'CBN', 'window_size': 4, 'averaging': 'exponential'},
-    'cbn-exponential-window-gradient': {
-        'type': 'CBN',
-        'window_size': 4,
-        'averaging': 'exponential',
-        'window_gradient': True,
-    },
-    'mabn': {'type': 'MABN', 'buffer_size': 16},
+    'naive-cbn': {'type': 'NaiveCBN'},
+    'cbn': {'type': 'CBN'},
+    'cbn-window-gradient': {'type': 'CBN', 'window_gradient': True},
+    'cbn-exponential': {'type': 'CBN', 'averaging': 'exponential'},
+    'cbn-exponential-window-gradient': {'type': 'CBN', 'averaging': 'exponential', 'window_gradient': True},
+    'mabn': {'type': 'MABN'},
 }
+CONVS = {'mabn': {'type': 'CenConv2d'}, 'gn-ws': {'type': 'ConvWS'}}
 
 
 def read_config(folder, run):
     path = folder / f'{run.name}.py'
-    path.write_text(config_text(run, ROOT, folder / 'data'))
+    path.write_text(config_text(run, ROOT, folder))
     return Config.fromfile(path)
 
 
-def test_all_of_seed_0_comes_first():
-    runs = plan_runs(['gn', 'cbn'], [2, 1], 2)
-    assert [run.name for run in runs] == [
-        'gn_batch2_seed0',
-        'cbn_batch2_seed0',
-        'gn_batch1_seed0',
-        'cbn_batch1_seed0',
-        'gn_batch2_seed1',
-        'cbn_batch2_seed1',
-        'gn_batch1_seed1',
-        'cbn_batch1_seed1',
+def test_the_runs_of_a_study():
+    """Four learning rates of one seed; then, at the best of them, each seed that is compared."""
+    comparisons = make_comparisons(['scratch', 'pretrained'], ['cbn', 'gn'], [2, 1], held_out=9)
+    first = list(known_trials(comparisons, 3, {}.get))
+    assert [(run.regime, run.batch_size, run.method, run.rate) for run in first[:9]] == [
+        ('scratch', size, method, rate)
+        for size, method in ((2, 'gn'), (2, 'cbn'), (1, 'gn'))
+        for rate in (0.0001, 0.0003, 0.001, 0.003)
+    ][:9]
+    assert {(run.split, run.seed, run.held_out) for run in first} == {('validation', 1000, 9)}
+    results = {run: {'diverged': None, 'population_box_ap': [run.rate == 0.001]} for run in first}
+    more = [run for run in known_trials(comparisons, 3, results.get) if run not in results]
+    assert [(run.rate, run.split, run.seed) for run in more if run.regime == 'scratch'][:3] == [
+        (0.001, 'test', seed) for seed in range(3)
     ]
+    assert len({run.name for run in first + more}) == len(first) + len(more)
     assert set(METHODS) == set(NORMS)
-    assert len({run.name for run in plan_runs(list(METHODS), [1, 2], 3)}) == 11 * 2 * 3
 
 
+@pytest.mark.parametrize('regime', REGIMES)
 @pytest.mark.parametrize('method', NORMS)
-def test_norm_of_each_config(tmp_path, method):
-    cfg = read_config(tmp_path, DetectionRun(method, 1, 2))
+def test_norm_of_each_config(tmp_path, method, regime):
+    cfg = read_config(tmp_path, DetectionRun(method, 1, 2, 0.01, regime, 3))
     model = cfg.model
-    for part in (model.backbone, model.neck, model.roi_head.bbox_head, model.roi_head.mask_head):
+    parts = [model.neck, model.roi_head.bbox_head, model.roi_head.mask_head]
+    if regime == 'scratch':
+        parts.append(model.backbone)
+    for part in parts:
         norm = {name: value for name, value in part.norm_cfg.items() if name != 'requires_grad'}
         assert norm == NORMS[method]
-        convs = {'mabn': {'type': 'CenConv2d'}, 'gn-ws': {'type': 'ConvWS'}}
-        assert part.get('conv_cfg') == convs.get(method)
-    hooks = [hook for hook in cfg.get('custom_hooks', []) if 'window_size' in hook]
+        assert part.get('conv_cfg') == CONVS.get(method)
+    hooks = [hook for hook in cfg.custom_hooks if 'window_size' in hook]
     windowed = [{'type': 'CrossIterationHook', 'burn_in_epochs': 1.0, 'window_size': 'auto'}]
     assert hooks == (windowed if METHODS[method].has_window else [])
 
 
-def test_what_all_configs_share(tmp_path):
-    """Batch 1 has twice the iterations: warm-ups are twice as long, and the linear rule halves the rate."""
-    for batch_size, warm_up in ((2, 50), (1, 100)):
-        run = DetectionRun('brn', batch_size, 1)
-        cfg = read_config(tmp_path, run)
-        stock = Config.fromfile(ROOT / 'configs' / 'quickstart' / 'mask-rcnn_r18_fpn_4conv1fc_brn_shapes.py')
-        assert (run.iterations, cfg.model.neck.norm_cfg.warmup_iters) == (250 // batch_size,) * 2
-        assert cfg.train_dataloader.batch_size == batch_size
-        assert [schedule['end'] for schedule in cfg.param_scheduler] == [warm_up, 3]
-        assert (cfg.train_cfg.max_epochs, cfg.train_cfg.val_interval) == (3, 3)
-        assert cfg.auto_scale_lr == {'enable': True, 'base_batch_size': 4}
+def test_a_pretrained_backbone_is_frozen_and_keeps_bn(tmp_path):
+    backbone = read_config(tmp_path, DetectionRun('mabn', 1, 2, 0.01, 'pretrained', 3)).model.backbone
+    assert (backbone.norm_cfg.type, backbone.get('conv_cfg')) == ('BN', None)
+    assert (backbone.frozen_stages, backbone.norm_eval) == (4, True)
+    weights = {'type': 'Pretrained', 'checkpoint': f'{tmp_path}/pretrained.pth', 'prefix': 'backbone.'}
+    assert backbone.init_cfg == weights
+
+
+def test_splits_share_no_image_with_training(tmp_path):
+    test, validation = (
+        read_config(tmp_path, dataclasses.replace(RUN, split=split)) for split in ('test', 'validation')
+    )
+    (tmp_path / 'pretraining.py').write_text(pretraining_text(ROOT, tmp_path, 8))
+    before = Config.fromfile(tmp_path / 'pretraining.py')
+    assert test.train_dataloader.dataset.data_root == f'{tmp_path}/data'
+    assert validation.train_dataloader == test.train_dataloader
+    assert before.train_dataloader.dataset.data_root == f'{tmp_path}/other_data'
+    for cfg, folder in ((test, 'data'), (validation, 'other_data')):
+        assert cfg.val_dataloader.dataset.data_root == f'{tmp_path}/{folder}'
+        assert cfg.val_evaluator.ann_file == f'{tmp_path}/{folder}/annotations/instances_val2017.json'
+
+
+def test_schedules(tmp_path):
+    """250 iterations of 2 x 1 images an epoch, warmed up over 200 images, at 0.01 an image."""
+    for regime, optimizer in (('scratch', 'AdamW'), ('pretrained', 'SGD')):
+        cfg = read_config(tmp_path, DetectionRun('brn', 1, 1, 0.01, regime, 12))
+        assert cfg.model.neck.norm_cfg.warmup_iters == 1000
+        assert cfg.optim_wrapper.optimizer.type == optimizer
+        assert cfg.optim_wrapper.optimizer.lr == pytest.approx(0.02)
+        assert not cfg.auto_scale_lr.enable
         assert cfg.default_hooks.checkpoint is None
-        assert cfg.randomness.seed == 1
-        data = str(tmp_path / 'data')
-        assert cfg.train_dataloader.dataset.data_root == cfg.val_dataloader.dataset.data_root == data
-        assert cfg.val_evaluator.ann_file == f'{data}/annotations/instances_val2017.json'
-        assert cfg.optim_wrapper == stock.optim_wrapper
-        if batch_size == 2:  # at the quickstart's own batch size the study trains as it does
-            assert cfg.model == stock.model
-            assert [dict(schedule) for schedule in cfg.param_scheduler] == [
-                {name: value for name, value in schedule.items() if name != '_scope_'}
-                for schedule in stock.param_scheduler
-            ]
+        assert (cfg.train_cfg.max_epochs, cfg.train_cfg.val_interval, cfg.randomness.seed) == (12, 12, 1)
+        warm_up, schedule = cfg.param_scheduler
+        assert (warm_up.by_epoch, warm_up.end) == (schedule.by_epoch, 100) == (False, 100)
+        assert schedule.end == 3000
+        if regime == 'pretrained':
+            assert schedule.milestones == [2000, 2750]
+    stock = Config.fromfile(QUICKSTART / 'mask-rcnn_r18_fpn_4conv1fc_bn_shapes.py')
+    own = read_config(tmp_path, dataclasses.replace(RUN, method='bn'))
+    for model in (own.model, stock.model):
+        heads = model.roi_head.bbox_head, model.roi_head.mask_head
+        for part in (model.backbone, model.neck, *heads):
+            part.norm_cfg.requires_grad = True  # BN's default, which some bases spell out
+    assert own.model == stock.model
 
 
 def test_a_shorter_run_warms_up_less():
     shorter = {'epochs': 2, 'processes': 1, 'train_images': 9}
-    assert DetectionRun('bn', 2, 0, **shorter).iterations == 5
-    assert changes(DetectionRun('brn', 2, 0, **shorter))['model']['neck']['norm_cfg'] == {'warmup_iters': 3}
-    (hook,) = changes(DetectionRun('cbn', 2, 0, **shorter))['custom_hooks']
+    run = DetectionRun('brn', 2, 0, 0.01, 'scratch', **shorter)
+    assert run.iterations == 5
+    assert changes(run)['model']['neck']['norm_cfg']['warmup_iters'] == 3
+    *_, hook = changes(dataclasses.replace(run, method='cbn'))['custom_hooks']
     assert hook['burn_in_epochs'] == pytest.approx(2 / 3)
 
 
 def result(box_ap=0.5, mask_ap=0.25, diverged=None, run=RUN):
     return {
         'settings': run.settings,
-        'box_ap': [box_ap],
-        'mask_ap': [mask_ap],
+        **{f'{prefix}box_ap': [box_ap] for prefix in ('', 'slow_', 'population_')},
+        **{f'{prefix}mask_ap': [mask_ap] for prefix in ('', 'slow_', 'population_')},
+        'training_loss': [1.0],
         'diverged': diverged,
         'seconds': 9.5,
         'torch': '2',
@@ -132,12 +166,14 @@ def test_results_are_read(tmp_path):
     assert read_result(tmp_path, RUN) is None
     write(tmp_path, result())
     assert read_result(tmp_path, RUN) == result()
-    assert [path.name for path in (tmp_path / 'results').iterdir()] == ['cbn_batch1_seed2.json']
+    assert [path.name for path in (tmp_path / 'results').iterdir()] == [
+        'scratch_cbn_batch1_rate0.01_test_seed2.json'
+    ]
 
 
 def test_results_of_other_settings_are_refused(tmp_path):
-    write(tmp_path, result(run=dataclasses.replace(RUN, val_images=60)))
-    with pytest.raises(StudyError, match=r'seed2\.json was run with other settings than val_images 200;'):
+    write(tmp_path, result(run=dataclasses.replace(RUN, held_out=60)))
+    with pytest.raises(StudyError, match=r'seed2\.json was run with other settings than held_out 200, '):
         read_result(tmp_path, RUN)
 
 
@@ -161,14 +197,36 @@ def train_row(step, loss=1.0):
     return {'loss': loss, 'epoch': 1 + step // 100, 'step': step}
 
 
+def write_statistics(folder, **metrics):
+    """As the hook does: COCO's metrics by kind of statistics, for box and mask."""
+    text = {
+        kind: dict(zip(('coco/bbox_mAP', 'coco/segm_mAP'), values, strict=False))
+        for kind, values in metrics.items()
+    }
+    (folder / 'other_statistics.json').write_text(json.dumps(text))
+
+
 def test_what_a_run_reached(tmp_path):
-    log_rows(tmp_path, train_row(10), {'coco/bbox_mAP': 0.31, 'coco/segm_mAP': 0.29, 'step': 3})
-    assert measure(tmp_path) == {'box_ap': [0.31], 'mask_ap': [0.29], 'diverged': None}
+    log_rows(tmp_path, train_row(10, 3.0), train_row(20, 1.0), train_row(110, 0.5), {'step': 3})
+    write_statistics(tmp_path, running=(0.31, 0.29), slow=(0.33, 0.3), population=(0.4, 0.35))
+    assert measure(tmp_path) == {
+        'box_ap': [0.31],
+        'mask_ap': [0.29],
+        'slow_box_ap': [0.33],
+        'slow_mask_ap': [0.3],
+        'population_box_ap': [0.4],
+        'population_mask_ap': [0.35],
+        'training_loss': [2.0, 0.5],
+        'diverged': None,
+    }
 
 
 def test_a_loss_that_is_lost_and_no_detections(tmp_path):
     log_rows(tmp_path, train_row(10), train_row(110, math.nan), train_row(210, math.nan), {'step': 3})
-    assert measure(tmp_path) == {'box_ap': [0.0], 'mask_ap': [0.0], 'diverged': 2}
+    write_statistics(tmp_path, running=(), slow=(), population=())
+    found = measure(tmp_path)
+    assert (found['box_ap'], found['slow_mask_ap'], found['diverged']) == ([0.0], [0.0], 2)
+    assert found['training_loss'] == [1.0]
 
 
 def test_a_run_without_validation(tmp_path):
@@ -191,7 +249,7 @@ def test_a_failed_run_names_its_log_and_has_no_result(tmp_path):
     out = tmp_path / 'out'
     with (
         only_study(out) as lock,
-        pytest.raises(StudyError, match=r'cbn_batch1_seed2 failed \(exit status 3\).*output\.log'),
+        pytest.raises(StudyError, match=r'rate0.01_test_seed2 failed \(exit status 3\).*output\.log'),
     ):
         train_and_write(RUN, root, out, lock)
     assert (out / 'runs' / RUN.name / 'output.log').read_text() == 'what went wrong\n'
@@ -199,13 +257,13 @@ def test_a_failed_run_names_its_log_and_has_no_result(tmp_path):
 
 
 def test_a_run_starts_in_a_clean_folder_and_leaves_a_result(tmp_path):
-    rows = [train_row(10), {'coco/bbox_mAP': 0.31, 'coco/segm_mAP': 0.29, 'step': 3}]
-    log_rows(tmp_path / 'logged', *rows)
+    log_rows(tmp_path / 'logged', train_row(10))
+    write_statistics(tmp_path / 'logged', running=(0.31, 0.29), slow=(0.3, 0.2), population=(0.4, 0.3))
     root = make_root(
         tmp_path / 'root', f'echo "$@"; readlink /proc/$$/fd/*; cp -r {tmp_path}/logged/* "${{@: -1}}"'
     )
     out = tmp_path / 'out'
-    log_rows(out / 'runs' / RUN.name, *rows, *rows)  # of a run that was cut off
+    log_rows(out / 'runs' / RUN.name, train_row(10), train_row(20))  # of a run that was cut off
     with only_study(out) as lock:
         train_and_write(RUN, root, out, lock)
     written = read_result(out, RUN)
@@ -216,48 +274,18 @@ def test_a_run_starts_in_a_clean_folder_and_leaves_a_result(tmp_path):
     assert f'{out}/.lock' in open_files  # a run that outlives its study keeps others out
 
 
+def test_a_backbone_is_trained_once(tmp_path):
+    root = make_root(tmp_path / 'root', 'echo weights > "${@: -1}/epoch_3.pth"')
+    out = tmp_path / 'out'
+    with only_study(out) as lock:
+        pretrain(2, root, out, lock, epochs=3)
+        assert (out / 'pretrained.pth').read_text() == 'weights\n'
+        (root / 'tools' / 'dist_train.sh').write_text('exit 3')
+        pretrain(2, root, out, lock, epochs=3)
+
+
 def test_one_study_at_a_time(tmp_path):
     with only_study(tmp_path), pytest.raises(StudyError, match='is at work in'), only_study(tmp_path):
         pass
     with only_study(tmp_path):
         pass
-
-
-RESULTS = {
-    DetectionRun('gn', 2, 0): result(0.4, 0.3),
-    DetectionRun('cbn', 1, 0): result(0.25, 0.2),
-    DetectionRun('bn', 2, 0): result(0.5, 0.40),
-    DetectionRun('bn', 2, 1): result(0.52, 0.44),
-    DetectionRun('bn', 2, 2): result(0.57, 0.48),
-    DetectionRun('cbn', 1, 1): result(0.9, 0.9, diverged=2),
-}
-# Standard deviations: sqrt((3^2 + 1^2 + 4^2) / 2) of 50, 52, 57, and sqrt((4^2 + 4^2) / 2) of 40, 44, 48.
-TABLE = [
-    ['norm', 'box AP, batch 1', 'mask AP, batch 1', 'n', 'box AP, batch 2', 'mask AP, batch 2', 'n'],
-    ['BN', '-', '-', '0', '53.0 ± 3.6', '44.0 ± 4.0', '3'],
-    ['GN', '-', '-', '0', '40.0', '30.0', '1'],
-    ['CBN', '25.0 (1 of 2 diverged)', '20.0 (1 of 2 diverged)', '2', '-', '-', '0'],
-]
-
-
-def test_table_of_what_there_is():
-    assert table(RESULTS) == TABLE
-    text = to_markdown(RESULTS).splitlines()
-    assert [cell.strip() for cell in text[2].strip('|').split('|')] == TABLE[1]
-    assert 'NaiveCBN' in text[-1] + text[-2]
-
-
-def test_one_line_a_run():
-    rows = list(csv.DictReader(io.StringIO(to_csv(RESULTS))))
-    assert len(rows) == 6
-    assert rows[4] == {
-        'method': 'bn',
-        'batch_size': '2',
-        'seed': '2',
-        'box_ap': '0.57',
-        'mask_ap': '0.48',
-        'diverged': '',
-        'seconds': '9.5',
-        'torch': '2',
-    }
-    assert rows[5]['diverged'] == '2'

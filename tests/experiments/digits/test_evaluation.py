@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.digits.evaluation import SlowStatistics, evaluate, use_population_statistics
+from experiments.common.running_statistics import SlowStatistics
+from experiments.digits.evaluation import evaluate, use_population_statistics
 from experiments.digits.network import build_network
 from experiments.digits.norms import COMPETITORS, make_norm
 from experiments.digits.task import held_out_samples, training_samples

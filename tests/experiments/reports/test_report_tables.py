@@ -147,6 +147,7 @@ def test_csv():
     boxes, unfinished, last = csv.DictReader(text.splitlines())
     assert list(boxes)[:5] == ['run', 'config', 'status', 'where', 'changed']
     groups = [f'{kind} {size}' for kind in ('box', 'mask') for size in SIZES]
+    groups += ['top-1', 'top-5', 'mIoU']
     assert list(boxes)[5:] == [
         group + ending
         for group in groups
@@ -165,7 +166,8 @@ def test_metafiles_name_configs_and_columns():
             assert metafile.with_name(f'{model["Name"]}.py').is_file()
             for source in ('Paper Results', 'Repository Results'):
                 numbers = model['Metadata'].get(source, {}).get('Metrics', {})
-                assert {*numbers} <= {f'{kind} {size}' for kind in ('box', 'mask') for size in SIZES}
+                columns = {f'{kind} {size}' for kind in ('box', 'mask') for size in SIZES}
+                assert {*numbers} <= columns | {'top-1', 'top-5', 'mIoU'}
                 assert all(1 < number < 100 for number in numbers.values())
 
 

@@ -1,0 +1,8 @@
+# MABN paper, Table 8: BRN with alpha = 0.98.
+_base_ = '../_base_/pspnet_r101_8xb2-40k_cityscapes.py'
+norm_cfg = dict(type='BRN', momentum=0.02)
+model = dict(
+    backbone=dict(norm_cfg=norm_cfg),
+    decode_head=dict(norm_cfg=norm_cfg),
+    auxiliary_head=dict(norm_cfg=norm_cfg),
+)

@@ -1,0 +1,4 @@
+# CBN paper, Table 3: CBN, 16 images a GPU, window 1 (which is BN).
+_base_ = '../_base_/resnet18_4xb16_in1k.py'
+model = dict(backbone=dict(norm_cfg=dict(type='CBN')))
+custom_hooks = [dict(type='CrossIterationHook', burn_in_epochs=25, window_size='auto')]

@@ -1,0 +1,4 @@
+# CBN paper, Table 3: CBN, 8 images a GPU, window 2.
+_base_ = '../_base_/resnet18_4xb8_in1k.py'
+model = dict(backbone=dict(norm_cfg=dict(type='CBN')))
+custom_hooks = [dict(type='CrossIterationHook', burn_in_epochs=25, window_size='auto')]

@@ -1,0 +1,3 @@
+# CBN paper, Table 3: GN, 2 images a GPU.
+_base_ = '../_base_/resnet18_4xb2_in1k.py'
+model = dict(backbone=dict(norm_cfg=dict(type='GN', num_groups=32)))

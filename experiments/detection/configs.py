@@ -1,0 +1,156 @@
+"""The config of a run: how it differs from the quickstart's, whose model and data all of them share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from mmdet_cbn.layers import (
+    BatchRenorm2d,
+    CenteredConv2d,
+    CrossIterationBatchNorm2d,
+    MovingAverageBatchNorm2d,
+    NaiveCrossIterationBatchNorm2d,
+)
+
+from ..common.methods import METHODS
+from ..common.standardized_conv import StandardizedConv2d
+from .regimes import REGIMES, WARM_UP_IMAGES, scheduler
+
+if TYPE_CHECKING:
+    from .trials import DetectionRun
+
+WARM_UP = 1 / 3  # of the run, for CBN's burn-in and BRN's limits: the quickstart's 1 of 3 epochs
+BASE = 'configs/quickstart/mask-rcnn_r18_fpn_4conv1fc_bn_shapes.py'
+IMPORTS = ['mmdet_cbn', 'experiments.detection.statistics_hook']
+NORMS = {
+    nn.BatchNorm2d: {'type': 'BN'},
+    nn.GroupNorm: {'type': 'GN', 'num_groups': 32},
+    # torch's SyncBN runs on GPUs only; this is the same function, also on CPUs.
+    nn.SyncBatchNorm: {'type': 'NaiveCBN', 'window_size': 1, 'sync': True},
+    BatchRenorm2d: {'type': 'BRN'},
+    NaiveCrossIterationBatchNorm2d: {'type': 'NaiveCBN'},
+    CrossIterationBatchNorm2d: {'type': 'CBN'},
+    MovingAverageBatchNorm2d: {'type': 'MABN'},
+}
+CONVS = {CenteredConv2d: {'type': 'CenConv2d'}, StandardizedConv2d: {'type': 'ConvWS'}}
+
+
+def layers(run: DetectionRun) -> dict[str, Any]:
+    """Return ``norm_cfg`` and, where the method has a convolution of its own, ``conv_cfg``."""
+    method = METHODS[run.method]
+    norm = {**NORMS[method.norm], **method.arguments}
+    if method.has_warm_up:
+        norm['warmup_iters'] = round(WARM_UP * run.all_iterations)
+    chosen = {'norm_cfg': {'_delete_': True, **norm}}
+    return chosen | ({'conv_cfg': CONVS[method.conv]} if method.conv in CONVS else {})
+
+
+def changes(run: DetectionRun) -> dict[str, Any]:
+    """Return what the run's config changes in the quickstart's, but for the places of data and weights."""
+    regime, chosen = REGIMES[run.regime], layers(run)
+    hooks: list[dict[str, Any]] = [{'type': 'OtherStatisticsHook', 'images': run.held_out}]
+    if METHODS[run.method].has_window:
+        burn_in = WARM_UP * run.epochs
+        hooks.append({'type': 'CrossIterationHook', 'burn_in_epochs': burn_in, 'window_size': 'auto'})
+    rate = run.rate * run.iteration_images
+    return {
+        'model': {
+            'backbone': {'frozen_stages': 4, 'norm_eval': True} if regime.pretrained else chosen,
+            'neck': chosen,
+            'roi_head': {'bbox_head': chosen, 'mask_head': chosen},
+        },
+        'train_dataloader': {'batch_size': run.batch_size},
+        'train_cfg': {'max_epochs': run.epochs, 'val_interval': run.epochs},
+        'optim_wrapper': {'optimizer': {'_delete_': True, **regime.optimizer, 'lr': rate}},
+        'auto_scale_lr': {'enable': False},
+        'param_scheduler': [
+            {
+                'type': 'LinearLR',
+                'start_factor': 0.1,
+                'by_epoch': False,
+                'begin': 0,
+                'end': round(WARM_UP_IMAGES / run.iteration_images),
+            },
+            scheduler(regime, run.all_iterations),
+        ],
+        'default_hooks': {'checkpoint': None},
+        'custom_hooks': hooks,
+        'randomness': {'seed': run.seed},
+    }
+
+
+def config_text(run: DetectionRun, root: Path, out: Path) -> str:
+    """Return the config of a run.
+
+    Args:
+        run: Which one.
+        root: The checkout with the folder ``configs``.
+        out: The folder of the study, with data and weights.
+    """
+    changed = changes(run)
+    held_out = test_data(out) if run.split == 'test' else other_data(out)
+    changed['train_dataloader'] |= {'dataset': {'data_root': str(test_data(out))}}
+    changed['val_dataloader'] = {'dataset': {'data_root': str(held_out)}}
+    changed['val_evaluator'] = {'ann_file': str(held_out / 'annotations' / 'instances_val2017.json')}
+    if REGIMES[run.regime].pretrained:
+        weights = {
+            '_delete_': True,
+            'type': 'Pretrained',
+            'checkpoint': str(backbone(out)),
+            'prefix': 'backbone.',
+        }
+        changed['model']['backbone'] = changed['model']['backbone'] | {'init_cfg': weights}
+    return _text(root, changed)
+
+
+def pretraining_text(root: Path, out: Path, epochs: int) -> str:
+    """Return the config that trains the backbone: BN at 8 images, on images that no run sees."""
+    data = str(other_data(out))
+    return _text(
+        root,
+        {
+            'train_dataloader': {'batch_size': 4, 'dataset': {'data_root': data}},
+            'val_dataloader': {'dataset': {'data_root': data}},
+            'val_evaluator': {'ann_file': f'{data}/annotations/instances_val2017.json'},
+            'train_cfg': {'max_epochs': epochs, 'val_interval': epochs},
+            'auto_scale_lr': {'enable': True},
+            'param_scheduler': [
+                {'type': 'LinearLR', 'start_factor': 0.1, 'by_epoch': False, 'begin': 0, 'end': 50},
+                {
+                    'type': 'CosineAnnealingLR',
+                    'by_epoch': True,
+                    'begin': 0,
+                    'end': epochs,
+                    'convert_to_iter_based': True,
+                },
+            ],
+            'default_hooks': {'checkpoint': {'interval': epochs, 'save_optimizer': False}},
+        },
+    )
+
+
+def test_data(out: Path) -> Path:
+    """Return the shapes that detectors are trained and, on the test split, evaluated on."""
+    return out / 'data'
+
+
+def other_data(out: Path) -> Path:
+    """Return other shapes: those of the backbone's training, and the validation split."""
+    return out / 'other_data'
+
+
+def backbone(out: Path) -> Path:
+    """Return the checkpoint of the pretrained detector."""
+    return out / 'pretrained.pth'
+
+
+def _text(root: Path, changed: dict[str, Any]) -> str:
+    lines = (
+        f'_base_ = {str(root / BASE)!r}',
+        f'custom_imports = dict(imports={IMPORTS!r})',
+        *(f'{name} = {value!r}' for name, value in changed.items()),
+    )
+    return '\n'.join(lines) + '\n'

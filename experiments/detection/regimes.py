@@ -1,0 +1,68 @@
+"""In which ways the detectors of the study are trained.
+
+The settings of a regime are those of BN, GN and SyncBN: nothing here was looked at with another method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..common.rates import RateSearch
+from .measures import POPULATION_BOX
+
+WARM_UP_IMAGES = 200  # of the learning rate: the quickstart's 50 iterations of 4 images
+
+
+@dataclass(frozen=True)
+class Regime:
+    """One way of training.
+
+    Args:
+        title: What it is.
+        epochs: How long, where nothing else is asked for.
+        search: How learning rates, for each image of an iteration, are chosen.
+        optimizer: Without its learning rate.
+        schedule: Of the learning rate behind its warm-up: for a number of epochs a scheduler.
+        pretrained: Whether the backbone has been trained before, on other images, and is frozen, with BN. The
+            norm that is compared is in FPN and heads then, else in the backbone too.
+    """
+
+    title: str
+    epochs: int
+    search: RateSearch
+    optimizer: Mapping[str, Any]
+    schedule: Mapping[str, Any]
+    pretrained: bool
+
+
+def _rates(*rates: float) -> RateSearch:
+    return RateSearch(rates, slice(1, 5), chosen_by=POPULATION_BOX.key)
+
+
+REGIMES: Mapping[str, Regime] = {
+    'scratch': Regime(
+        'Detector from scratch',
+        epochs=6,
+        search=_rates(0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01),
+        optimizer={'type': 'AdamW', 'weight_decay': 0.01},
+        schedule={'type': 'CosineAnnealingLR'},
+        pretrained=False,
+    ),
+    'pretrained': Regime(
+        'Detector with a pretrained, frozen backbone',
+        epochs=6,
+        search=_rates(0.0003, 0.001, 0.003, 0.01, 0.03, 0.1),
+        optimizer={'type': 'SGD', 'momentum': 0.9, 'weight_decay': 0.0001},
+        schedule={'type': 'MultiStepLR', 'gamma': 0.1},
+        pretrained=True,
+    ),
+}
+
+
+def scheduler(regime: Regime, iterations: int) -> dict[str, Any]:
+    """Return the scheduler of a run: a cosine to 0, or steps where 12 epochs of the papers have them."""
+    steps = [round(iterations * epoch / 12) for epoch in (8, 11)]
+    milestones = {'milestones': steps} if regime.schedule['type'] == 'MultiStepLR' else {}
+    return {**regime.schedule, **milestones, 'by_epoch': False, 'begin': 0, 'end': iterations}
