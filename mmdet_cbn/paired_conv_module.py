@@ -5,7 +5,7 @@ from typing import Any
 from mmcv.cnn import ConvModule
 from mmengine.registry import MODELS
 
-from .layers import CrossIterationBatchNorm2d, pair_conv_norm
+from .layers import CrossIterationBatchNorm2d, pair_conv_norm, plain_module
 
 
 @MODELS.register_module()
@@ -33,3 +33,9 @@ class PairedConvModule(ConvModule):
                 "('conv', 'norm', 'act')"
             )
         pair_conv_norm(self)
+
+
+@plain_module.register
+def _(module: PairedConvModule) -> ConvModule:
+    module.__class__ = ConvModule  # which has all that it has
+    return module

@@ -1,5 +1,6 @@
 """The names under which configs find the layers."""
 
+from mmcv.cnn.bricks.conv2d_adaptive_padding import Conv2dAdaptivePadding
 from mmcv.cnn.bricks.conv_ws import ConvAWS2d, ConvWS2d
 from mmcv.cnn.bricks.wrappers import Conv2d
 from mmengine.registry import MODELS
@@ -7,16 +8,8 @@ from torch import Tensor
 
 from . import layers
 from .layers.effective_weight import effective_weight, require_forward_of
-
-NORM_LAYERS = {
-    'CBN': layers.CrossIterationBatchNorm2d,
-    'NaiveCBN': layers.NaiveCrossIterationBatchNorm2d,
-    'MABN': layers.MovingAverageBatchNorm2d,
-    'BRN': layers.BatchRenorm2d,
-    'GhostBN': layers.GhostBatchNorm2d,
-    'GhostBRN': layers.GhostBatchRenorm2d,
-    'GhostMABN': layers.GhostMovingAverageBatchNorm2d,
-}
+from .layers.names import NORM_LAYERS
+from .layers.padded_input import padded_input, same_padded_input
 
 
 def register_all() -> None:
@@ -43,3 +36,12 @@ def _(conv: ConvWS2d) -> Tensor:
 def _(conv: ConvAWS2d) -> Tensor:
     require_forward_of(ConvAWS2d, conv)
     return conv._get_weight(conv.weight)
+
+
+@effective_weight.register
+def _(conv: Conv2dAdaptivePadding) -> Tensor:
+    require_forward_of(Conv2dAdaptivePadding, conv)
+    return conv.weight  # of EfficientNet
+
+
+padded_input.register(Conv2dAdaptivePadding, same_padded_input)

@@ -9,11 +9,12 @@ import torch
 from mmengine.dataset import InfiniteSampler
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
-from ..layers import CrossIterationNorm, pair_conv_norm
+from ..layers import CrossIterationNorm, end_step, pair_conv_norm
 from ..layers.arguments import check_flag, check_integer, check_number
 from .norm_state_files import load_beside_checkpoint, save_beside_checkpoints
 
@@ -22,7 +23,8 @@ from .norm_state_files import load_beside_checkpoint, save_beside_checkpoints
 class CrossIterationHook(Hook):
     """Prepares a model's cross-iteration layers for training and logs what they do.
 
-    Before the run it pairs each CBN layer with its convolution. With the loss it logs, averaged over the
+    Before the run it pairs each CBN layer with its convolution; after each step of the optimizer
+    (``accumulative_counts``) it empties the windows of CmBN layers. With the loss it logs, averaged over the
     CBN layers: ``cbn_fill`` (entries in the window; of an exponential one their effective number, which tends
     to k), ``cbn_clamped`` (share of channels whose extrapolated variance was below 0; there, that of the
     average) and ``cbn_compensation`` (size of the correction in standard deviations).
@@ -103,7 +105,9 @@ class CrossIterationHook(Hook):
         data_batch: dict | tuple | list | None = None,
         outputs: dict | None = None,
     ) -> None:
-        """Log the state of the windows as often as the loss."""
+        """Let CmBN begin a step, and log the state of the windows as often as the loss."""
+        if _has_stepped(runner.optim_wrapper):
+            end_step(_unwrap(runner.model))
         if runner.iter == self.first_iteration:
             self._set_burn_in(runner, runner.iter + 1)
         intervals = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
@@ -139,6 +143,12 @@ def _epoch_length(runner: Runner) -> int:
     loader = runner.train_dataloader
     processes = runner.world_size if isinstance(loader.batch_sampler.sampler, InfiniteSampler) else 1
     return math.ceil(len(loader) / processes)
+
+
+def _has_stepped(wrapper: OptimWrapper | OptimWrapperDict) -> bool:
+    """Tell whether this iteration was the last micro-batch of a step."""
+    wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+    return any(one.should_update() for one in wrappers)
 
 
 def _unwrap(model: Any) -> nn.Module:

@@ -6,6 +6,7 @@ from .errors import LaunchError, one_message
 from .preflight import check_run
 from .processes import leave_processes
 from .runner import build_runner, check_batches
+from .trained import load_trained_model
 
 __all__ = [
     'LaunchError',
@@ -16,5 +17,6 @@ __all__ = [
     'check_run',
     'leave_processes',
     'load_config',
+    'load_trained_model',
     'one_message',
 ]

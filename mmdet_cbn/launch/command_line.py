@@ -90,7 +90,7 @@ def load_config(args: Namespace, sections: Sequence[str]) -> Config:
             does not fit it.
     """
     place_process(args.launcher)
-    cfg = _read(args.config)
+    cfg = read_config(args.config)
     lacking = [name for name in sections if cfg.get(name) is None]
     if lacking:
         raise LaunchError(
@@ -103,7 +103,12 @@ def load_config(args: Namespace, sections: Sequence[str]) -> Config:
     return cfg
 
 
-def _read(path: str) -> Config:
+def read_config(path: str) -> Config:
+    """Read a config.
+
+    Raises:
+        LaunchError: There is none, or it cannot be read.
+    """
     if not Path(path).is_file():
         raise LaunchError(f'there is no config {path}; the configs of this project are in configs/*/*.py')
     try:

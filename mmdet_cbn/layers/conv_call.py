@@ -8,6 +8,7 @@ from ..ops import ConvCall
 from ..ops.conv_call import Pair
 from ..ops.torch_private import padding_of
 from .effective_weight import effective_weight
+from .padded_input import padded_input
 
 
 def read_weights(conv: nn.Conv2d, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
@@ -36,6 +37,9 @@ def read_call(conv: nn.Conv2d, x: Tensor, dtype: torch.dtype) -> ConvCall:
         x: Its input, shape (N, C_in, H, W).
         dtype: Of the statistics, for weight and bias.
     """
+    padded = padded_input(conv, x)
+    if padded is not None:
+        return ConvCall(padded, *read_weights(conv, dtype), pair(conv.stride), (0, 0), pair(conv.dilation))
     left, right, top, bottom = padding_of(conv)
     padding = (top, left)
     if conv.padding_mode != 'zeros':

@@ -142,12 +142,17 @@ class CrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
             handover: Of the convolution.
             names: Of the layer and of the convolution in their model.
         """
-        if self.handover is not None and self.pair_names is not None:
-            self.handover.listen(self.pair_names[0], False)
         if self.handover is not handover:
             self.window = None  # its entries are of another convolution
+        self.unpair()
         self.handover, self.pair_names = handover, names
         handover.listen(names[0], self.training)
+
+    def unpair(self) -> None:
+        """Part from the convolution, which is listened to no longer."""
+        if self.handover is not None and self.pair_names is not None:
+            self.handover.listen(self.pair_names[0], False)
+        self.handover = self.pair_names = None
 
     def train(self: Norm, mode: bool = True) -> Norm:
         """Set the mode; the convolution is listened to in training mode alone."""

@@ -4,13 +4,16 @@ from functools import singledispatch
 
 from torch import Tensor, nn
 
+from .timm_layers import is_padded_conv
+
 
 @singledispatch
 def effective_weight(conv: nn.Module) -> Tensor:
     """Return the weight that ``conv`` uses, shape (C_out, C_in / groups, kh, kw).
 
     Subclasses of ``nn.Conv2d`` that change the weight on the way register their own:
-    ``@effective_weight.register(MyConv2d)``.
+    ``@effective_weight.register(MyConv2d)``. Those that pad in their forward pass register that as well: see
+    :func:`padded_input`.
 
     Args:
         conv: A ``nn.Conv2d`` or subclass.
@@ -34,5 +37,6 @@ def require_forward_of(base: type[nn.Conv2d], conv: nn.Conv2d) -> None:
 
 @effective_weight.register
 def _(conv: nn.Conv2d) -> Tensor:
-    require_forward_of(nn.Conv2d, conv)
+    if not is_padded_conv(conv):
+        require_forward_of(nn.Conv2d, conv)
     return conv.weight

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..ops import Moments, batch_moments, statistics_dtype, store_as
-from ..ops.torch_private import uncompiled
+from ..ops.torch_private import is_exporting, uncompiled
 from .arguments import check_integer, check_number, check_positive
 from .errors import SingleValueError
 from .repetition import Repetition
@@ -101,18 +101,24 @@ class StatefulNorm(_Beside):
         if torch.jit.is_scripting():
             if self.training:
                 raise RuntimeError('a scripted layer of mmdet_cbn cannot train; call eval() before scripting')
-        elif not isinstance(x, torch.fx.Proxy):
-            self._check_input_dim(x)
-            if torch.jit.is_tracing() and self.training:  # FLOPs are counted so
-                warn(
-                    f'{type(self).__name__} is traced in training mode: the trace normalizes by the batch',
-                    stacklevel=2,
-                )
-                return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
+        elif isinstance(x, torch.fx.Proxy):
             if self.training:
+                return self._trace_by_batch(x)
+        else:
+            self._check_input_dim(x)
+            if self.training:
+                if torch.jit.is_tracing():  # FLOPs are counted so
+                    return self._trace_by_batch(x)
                 return self._forward_outside_of_autocast(x)
         mean, var = self.running_mean, self.running_var
         return F.batch_norm(x, mean, var, self.weight, self.bias, training=mean is None, eps=self.eps)
+
+    def _trace_by_batch(self, x: Tensor) -> Tensor:
+        warn(
+            f'{type(self).__name__} is traced in training mode: the trace normalizes by the batch',
+            stacklevel=3,
+        )
+        return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
 
     def train_forward(self, x: Tensor) -> Tensor:
         """Normalize in training mode."""
@@ -121,6 +127,11 @@ class StatefulNorm(_Beside):
     @uncompiled
     def _forward_outside_of_autocast(self, x: Tensor) -> Tensor:
         """Autocast would run the small products of the statistics in half precision."""
+        if is_exporting():  # asked here, since dynamo answers yes wherever it compiles
+            raise RuntimeError(
+                f'{type(self).__name__} cannot be exported in training mode, in which it remembers earlier '
+                'iterations; call eval() before'
+            )
         with torch.autocast(x.device.type, enabled=False):
             return self.train_forward(x)
 

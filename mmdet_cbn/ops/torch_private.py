@@ -10,6 +10,11 @@ from torch import Tensor, nn
 uncompiled = torch._disable_dynamo
 
 
+def is_exporting() -> bool:
+    """Tell whether ``torch.export`` is at work; torch before 2.7 does not say so."""
+    return hasattr(torch.compiler, 'is_exporting') and torch.compiler.is_exporting()
+
+
 def backward_pass() -> int | None:
     """Return the number of the backward pass that is at work, None outside of one.
 

@@ -34,6 +34,23 @@ CASES = [
         spoil=saved_and_cut,
     ),
     Case(
+        'to-bn-without-a-config',
+        ('there is no config no.py', 'configs/'),
+        ('--to-bn', 'no.py', 'R50-wc.pth', 'new.pth'),
+        spoil=released,
+    ),
+    Case(
+        'to-bn-of-nothing',
+        ('no.pth', 'no such file', 'another checkpoint'),
+        ('--to-bn', 'config.py', 'no.pth', 'new.pth'),
+    ),
+    Case(
+        'to-bn-of-another-model',
+        ('R50-wc.pth', 'another architecture', 'config that it was trained with'),
+        ('--to-bn', 'config.py', 'R50-wc.pth', 'new.pth'),
+        spoil=released,
+    ),
+    Case(
         'convert-below-a-file',
         ('config.py', 'a file is in the place of a folder', 'another path'),
         ('R50-wc.pth', 'config.py/new.pth'),

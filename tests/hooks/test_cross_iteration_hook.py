@@ -12,13 +12,13 @@ import torch
 from mmdet.testing import demo_mm_inputs
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader
 
 from mmdet_cbn.hooks import CrossIterationHook
-from mmdet_cbn.hooks.cross_iteration_hook import _epoch_length
+from mmdet_cbn.hooks.cross_iteration_hook import _epoch_length, _has_stepped
 from mmdet_cbn.layers import CrossIterationBatchNorm2d, NaiveCrossIterationBatchNorm2d
 from tests.helpers import training
 from tests.helpers.detectors import fcos
@@ -362,3 +362,43 @@ def test_an_epoch_of_the_infinite_sampler_is_shared_by_the_processes(sampler, it
     batches = BatchSampler(sampler(range(12), shuffle=False), batch_size=2, drop_last=False)
     runner = SimpleNamespace(train_dataloader=DataLoader(range(12), batch_sampler=batches), world_size=2)
     assert _epoch_length(runner) == iterations
+
+
+class StepRecorder(Hook):
+    """Notes after each iteration how full the window of a CmBN layer is."""
+
+    priority = 'VERY_LOW'
+
+    def __init__(self) -> None:
+        self.fills: list[int] = []
+
+    def after_train_iter(self, runner, *args, **kwargs) -> None:
+        self.fills.append(int(runner.model.get_submodule(IN_BACKBONE).window.fill))
+
+
+def test_cmbn_begins_anew_with_each_step_of_the_optimizer(coco, tmp_path):
+    recorder = StepRecorder()
+    make_runner(
+        coco,
+        tmp_path,
+        CrossIterationHook(),
+        recorder,
+        model=detector({'type': 'CmBN', 'window_size': 8}),
+        epochs=3,
+        optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.01}, 'accumulative_counts': 4},
+    ).train()
+    # Nine iterations; MMEngine takes a step with the last one as well.
+    assert recorder.fills == [1, 2, 3, 0, 1, 2, 3, 0, 0]
+
+
+def test_any_of_several_optimizers_ends_a_step():
+    wrappers = {
+        name: OptimWrapper(torch.optim.SGD(nn.Linear(1, 1).parameters(), 0.1), accumulative_counts=counts)
+        for name, counts in (('one', 2), ('other', 3))
+    }
+    stepped = []
+    for _ in range(6):
+        for wrapper in wrappers.values():
+            wrapper.update_params(next(iter(wrapper.optimizer.param_groups[0]['params'])).sum())
+        stepped.append(_has_stepped(OptimWrapperDict(**wrappers)))
+    assert stepped == [False, True, True, True, False, True]

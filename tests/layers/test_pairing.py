@@ -118,6 +118,28 @@ def test_no_convolution_before_the_norm():
         pair_conv_norm(model)
 
 
+class Lists(nn.Module):
+    """As in Res2Net: norms and convolutions in lists of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(4, 4, 1) for _ in range(3))
+        self.bns = nn.ModuleList(CrossIterationBatchNorm2d(4) for _ in range(3))
+
+    def forward(self, x):
+        for conv, bn in zip(self.convs, self.bns, strict=True):
+            x = bn(conv(x)).relu()
+        return x
+
+
+def test_a_norm_in_a_list_is_paired_by_the_forward_pass():
+    model = nn.Sequential(Lists())
+    assert pair_conv_norm(model) == {f'0.bns.{i}': f'0.convs.{i}' for i in range(3)}
+    model(torch.randn(2, 4, 6, 6)).sum().backward()
+    assert [int(bn.window.fill) for bn in model[0].bns] == [1, 1, 1]
+    assert pair_conv_norm(model) == {f'0.bns.{i}': f'0.convs.{i}' for i in range(3)}
+
+
 def test_a_convolution_of_another_size():
     model = nn.Sequential(nn.Conv2d(4, 6, 1), CrossIterationBatchNorm2d(8))
     with pytest.raises(ValueError, match=r'1 .*8 channels, but 0.*returns 6'):
