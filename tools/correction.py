@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from statistics import mean
 
+import numpy as np
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
@@ -63,7 +64,12 @@ def parse_args() -> Namespace:
     parser.add_argument('--iterations', type=int, default=4000, metavar='T', help='of a run (default: 4000)')
     parser.add_argument('--probes', type=int, default=25, metavar='P', help='times to measure (default: 25)')
     parser.add_argument('--plot', type=Path, metavar='FILE.png', help='draw errors over lag and iteration')
-    parser.add_argument('--json', type=Path, metavar='FILE', help='write all errors')
+    parser.add_argument(
+        '--json',
+        type=Path,
+        metavar='FILE',
+        help='write all errors, each run as it ends; runs that are there already are not repeated',
+    )
     args = parser.parse_args()
     args.burn_in = args.iterations // 4 if args.burn_in is None else args.burn_in
     args.lr = args.lr or [LEARNING_RATE * args.batch_size * factor for factor in (0.25, 1, 4)]
@@ -117,7 +123,14 @@ def to_text(runs: Mapping[str, CorrectionErrors]) -> str:
     return '\n'.join(lines)
 
 
-def to_json(runs: Mapping[str, CorrectionErrors]) -> str:
+def settings(args: Namespace) -> dict[str, int]:
+    """Return what the runs of a file share."""
+    return {
+        name: getattr(args, name) for name in ('batch_size', 'window_size', 'burn_in', 'iterations', 'probes')
+    }
+
+
+def to_json(runs: Mapping[str, CorrectionErrors], shared: Mapping[str, int]) -> str:
     """Write everything that was measured; the attributes of CorrectionErrors say what it is."""
     plain = {
         name: {
@@ -125,18 +138,45 @@ def to_json(runs: Mapping[str, CorrectionErrors]) -> str:
         }
         for name, errors in runs.items()
     }
-    return json.dumps({'estimates': ESTIMATES, 'runs': plain}) + '\n'
+    return json.dumps({'estimates': ESTIMATES, 'settings': dict(shared), 'runs': plain}) + '\n'
+
+
+def from_json(path: Path, shared: Mapping[str, int]) -> dict[str, CorrectionErrors]:
+    """Read what an earlier call wrote, nothing where there is no file.
+
+    Raises:
+        ValueError: It is no file of this program, or its runs are of other settings.
+    """
+    try:
+        found = json.loads(path.read_text())
+        runs, before = found['runs'].items(), found['settings']
+        arrays = ('mean', 'var', 'mean_spread', 'var_spread')
+        read = {
+            name: CorrectionErrors(**{key: np.array(v) if key in arrays else v for key, v in errors.items()})
+            for name, errors in runs
+        }
+    except FileNotFoundError:
+        return {}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f'--json {path} holds no result of this program ({error}); delete it') from error
+    if before != shared:
+        raise ValueError(f'--json {path} is of other settings, {before}; delete it, or name another file')
+    return read
 
 
 def main() -> None:
     """Measure, print, write."""
     args = parse_args()
     try:
-        runs = {f'lr {lr:g}': measure(args, lr) for lr in args.lr}
+        known = from_json(args.json, settings(args)) if args.json else {}
+        for lr in args.lr:
+            if f'lr {lr:g}' not in known:
+                known[f'lr {lr:g}'] = measure(args, lr)
+                if args.json:
+                    with whole_file(args.json) as partial:
+                        partial.write_text(to_json(known, settings(args)))
+        runs = {f'lr {lr:g}': known[f'lr {lr:g}'] for lr in args.lr}
         print(to_text(runs))
-        if args.json:
-            with whole_file(args.json) as partial:
-                partial.write_text(to_json(runs))
         if args.plot:
             title = (
                 f'CBN on digits, batch size {args.batch_size}, k = {args.window_size}, burn-in {args.burn_in}'

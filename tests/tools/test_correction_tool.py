@@ -46,6 +46,28 @@ def test_two_learning_rates(tmp_path):
     ]
 
 
+def test_what_is_there_is_not_measured_again(tmp_path, monkeypatch, capsys):
+    path = tmp_path / 'errors.json'
+    options = ['--window-size', '2', '--iterations', '4', '--probes', '1', '--json', str(path)]
+
+    def run(*more):
+        monkeypatch.setattr(sys, 'argv', ['correction.py', *options, *more])
+        runpy.run_path(str(ROOT / 'tools/correction.py'), run_name='__main__')
+        return capsys.readouterr().out
+
+    run('--lr', '0.001')
+    written = json.loads(path.read_text())
+    written['runs']['lr 0.001']['losses'] = [7.25] * 4  # as no run has them
+    path.write_text(json.dumps(written))
+    assert 'later half of the run: 7.25' in run('--lr', '0.001', '0.01')
+    assert list(json.loads(path.read_text())['runs']) == ['lr 0.001', 'lr 0.01']
+    with pytest.raises(SystemExit, match=r"errors\.json is of other settings, \{'batch_size': 2"):
+        run('--batch-size', '3')
+    path.write_text('{}')
+    with pytest.raises(SystemExit, match=r'errors\.json holds no result of this program .*; delete it'):
+        run('--lr', '0.001')
+
+
 @pytest.mark.parametrize(
     ('arguments', 'words'),
     [
