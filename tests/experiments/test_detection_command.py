@@ -98,7 +98,7 @@ def test_a_stopped_study_goes_on(tmp_path, monkeypatch, capsys):
     assert 0 < found['training_loss'][0] < 10
     box, mask = (100 * found[f'population_{name}_ap'][0] for name in ('box', 'mask'))
     for ap in (box, mask):
-        assert re.search(rf'CBN, window_gradient +{ap:.1f}$', table, re.MULTILINE)
+        assert re.search(rf'CBN, window_gradient +\*\*{ap:.1f}\*\*$', table, re.MULTILINE)  # the best of one
     assert 'CBN, window_gradient' in (tmp_path / 'tables.md').read_text()
     assert len((tmp_path / 'runs.csv').read_text().splitlines()) == 1 + 4 + 1
     assert (tmp_path / 'scratch.png').exists()
