@@ -112,7 +112,11 @@ def line_of_table(library: str, name: str) -> str:
 
 def main() -> None:
     """Print the table."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog='example:\n  python -m experiments.any_model',
+    ).parse_args()
     print('| model | batch norms | to CBN | to MABN | left by CBN |')
     print('| --- | --- | --- | --- | --- |')
     for library, names in (('torchvision', TORCHVISION), ('timm', TIMM)):

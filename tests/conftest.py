@@ -26,7 +26,10 @@ def pytest_report_header() -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what this machine or this torch cannot run."""
+    """Skip what this machine or this torch cannot run; the files that take long go first.
+
+    Processes that share the tests would else wait at the end for whoever got the last of them.
+    """
     skips = {}
     if not torch.cuda.is_available():
         skips['gpu'] = 'needs a GPU'
@@ -36,6 +39,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, reason in skips.items():
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+    long = {item.path for item in items if item.get_closest_marker('slow')}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(autouse=True)

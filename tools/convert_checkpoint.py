@@ -9,16 +9,16 @@ from pathlib import Path
 from mmdet_cbn.checkpoints import CheckpointError, convert_checkpoint
 from mmdet_cbn.whole_file import explain_file
 
-EXAMPLES = """examples:
-  python tools/convert_checkpoint.py R50-wc.pth R50-wc_mmdet3.pth
-  python tools/convert_checkpoint.py --to-bn CONFIG.py epoch_12.pth epoch_12_bn.pth
+EXAMPLE = """example:
+  CONFIG=configs/quickstart/mask-rcnn_r18_fpn_4conv1fc_cbn_shapes.py
+  python tools/convert_checkpoint.py --to-bn $CONFIG work_dirs/quickstart/epoch_3.pth plain.pth
 """
 
 
 def main() -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         'src',

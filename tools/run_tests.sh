@@ -12,4 +12,4 @@ bash "$ROOT/tools/setup_env.sh"
 cd "$ROOT"
 # Tests of one file share their fixtures, so they stay in one process.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-exec "$VENV/bin/python" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile "$@"
+exec "$VENV/bin/python" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"

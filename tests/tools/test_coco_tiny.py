@@ -25,6 +25,7 @@ SMALL = [
     'test_dataloader.num_workers=0',
     'test_dataloader.persistent_workers=False',
     'test_dataloader.dataset.pipeline.1.scale=(256,192)',
+    'model.train_cfg.rcnn.sampler.num=32',
     'default_hooks.logger.interval=1',
     'model.test_cfg.rcnn.score_thr=0.0',  # after four iterations nothing scores higher
 ]
@@ -88,8 +89,8 @@ def test_train_resume_and_test_on_real_images(tmp_path):
 def test_train_by_iterations_on_real_images(tmp_path):
     """The MABN authors' schedule: their warm-up, checkpoints named by iterations."""
     length = ['train_cfg.max_iters=3', 'default_hooks.checkpoint.interval=3']
-    few = ['val_dataloader.dataset.indices=1', 'model.train_cfg.rcnn.sampler.num=32']
-    run('dist_train.sh', BY_ITERATION, '1', '--work-dir', str(tmp_path), *SMALL, *length, *few)
+    few = 'val_dataloader.dataset.indices=1'
+    run('dist_train.sh', BY_ITERATION, '1', '--work-dir', str(tmp_path), *SMALL, *length, few)
     records = logged(tmp_path)
     assert [record['step'] for record in records] == [1, 2, 3]
     rising = [0.02 * (1 / 3 + 2 / 3 * iteration / 500) for iteration in range(3)]
