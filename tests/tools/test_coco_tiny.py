@@ -25,7 +25,10 @@ SMALL = [
     'test_dataloader.num_workers=0',
     'test_dataloader.persistent_workers=False',
     'test_dataloader.dataset.pipeline.1.scale=(256,192)',
+    'model.train_cfg.rpn_proposal.max_per_img=100',
     'model.train_cfg.rcnn.sampler.num=32',
+    'model.test_cfg.rpn.max_per_img=100',
+    'model.test_cfg.rcnn.max_per_img=20',
     'default_hooks.logger.interval=1',
     'model.test_cfg.rcnn.score_thr=0.0',  # after four iterations nothing scores higher
 ]
