@@ -7,13 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from mmdet_cbn.layers import (
-    BatchRenorm2d,
-    CenteredConv2d,
-    CrossIterationBatchNorm2d,
-    MovingAverageBatchNorm2d,
-    NaiveCrossIterationBatchNorm2d,
-)
+from mmdet_cbn.layers import CenteredConv2d
+from mmdet_cbn.layers.names import NORM_LAYERS
 
 from ..common.methods import METHODS
 from ..common.standardized_conv import StandardizedConv2d
@@ -30,10 +25,7 @@ NORMS = {
     nn.GroupNorm: {'type': 'GN', 'num_groups': 32},
     # torch's SyncBN runs on GPUs only; this is the same function, also on CPUs.
     nn.SyncBatchNorm: {'type': 'NaiveCBN', 'window_size': 1, 'sync': True},
-    BatchRenorm2d: {'type': 'BRN'},
-    NaiveCrossIterationBatchNorm2d: {'type': 'NaiveCBN'},
-    CrossIterationBatchNorm2d: {'type': 'CBN'},
-    MovingAverageBatchNorm2d: {'type': 'MABN'},
+    **{layer: {'type': name} for name, layer in NORM_LAYERS.items()},
 }
 CONVS = {CenteredConv2d: {'type': 'CenConv2d'}, StandardizedConv2d: {'type': 'ConvWS'}}
 

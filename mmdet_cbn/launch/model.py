@@ -14,6 +14,7 @@ from ..hooks import CrossIterationHook
 from ..layers import (
     CenteredConv2d,
     CrossIterationBatchNorm2d,
+    CrossMiniBatchNorm2d,
     MovingAverageBatchNorm2d,
     StatefulNorm,
     pair_conv_norm,
@@ -122,7 +123,7 @@ def _check_sync_bn(cfg: Config, model: nn.Module) -> None:
 
 
 def _check_pairs(cfg: Config, model: nn.Module) -> None:
-    """Check that every CBN layer has its convolution, from the hook or on its own."""
+    """Check that every CBN layer has its convolution, from the hook or on its own, and CmBN the hook."""
     hooks = [hook for hook in cfg.get('custom_hooks') or [] if isinstance(hook, Mapping)]
     for hook in hooks:
         find_type(HOOKS, hook.get('type'), 'custom_hooks', ['CrossIterationHook'])
@@ -140,6 +141,12 @@ def _check_pairs(cfg: Config, model: nn.Module) -> None:
             raise LaunchError(
                 f'{len(lone)} CBN layers, e.g. {lone[0]}, would train without knowing their convolutions: '
                 "put custom_hooks = [dict(type='CrossIterationHook')] into the config"
+            )
+        endless = [name for name, layer in model.named_modules() if isinstance(layer, CrossMiniBatchNorm2d)]
+        if endless:
+            raise LaunchError(
+                f'{len(endless)} CmBN layers, e.g. {endless[0]}, would not know when a step ends, and '
+                "train as NaiveCBN: put custom_hooks = [dict(type='CrossIterationHook')] into the config"
             )
         return
     try:

@@ -57,6 +57,11 @@ CASES = [
         config=norm("type='CBN'"),
     ),
     Case(
+        'cmbn-without-hook',
+        ('neck.lateral_convs.0.bn', 'when a step ends', "custom_hooks = [dict(type='CrossIterationHook')]"),
+        config=norm("type='CmBN'"),
+    ),
+    Case(
         'misspelt-hook',
         ("type='CrossIterationsHook'", 'did you mean CrossIterationHook'),
         config=norm("type='CBN'") + CBN.replace('IterationHook', 'IterationsHook'),
