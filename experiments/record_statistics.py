@@ -16,8 +16,9 @@ from tqdm import tqdm
 from mmdet_cbn.analysis.statistics.recorder import StatisticsRecorder
 
 from .common.argument_types import positive_integer
+from .common.methods import paper_window_size
 from .digits.network import build_network
-from .digits.norms import COMPETITORS, SYNC, make_norm, paper_window_size
+from .digits.norms import COMPETITORS, SYNC, make_norm
 from .digits.task import endless_batches, training_samples
 from .digits.trials import LEARNING_RATE, make_optimizer
 

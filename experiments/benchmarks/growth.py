@@ -95,6 +95,6 @@ def _measure(axis: str, value: int, setting: Setting, rounds: int, seconds: floa
 
 
 def _sized(norm: Method, window_size: int) -> Method:
-    if not norm.has_window:
+    if not norm.window_size:
         return norm
     return replace(norm, arguments={**norm.arguments, 'window_size': window_size})

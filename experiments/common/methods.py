@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
 
 from mmdet_cbn.layers import (
+    AveragedBatchNorm2d,
     BatchRenorm2d,
     CenteredConv2d,
     CrossIterationBatchNorm2d,
@@ -19,6 +21,18 @@ from mmdet_cbn.layers import (
 from .standardized_conv import StandardizedConv2d
 
 REFERENCE = 'bn'  # what the others are compared with
+USUAL_BATCH = 32  # images, with which BN does well
+LONG_WINDOW = 64  # images, in a window that remembers them at no cost
+
+
+def paper_window_size(images: int) -> int:
+    """Return the CBN paper's k for the images of a batch: at least 16 of them, at most 8 iterations."""
+    return min(math.ceil(16 / images), 8)
+
+
+def long_window_size(images: int) -> int:
+    """Return k for the images of a batch where the window's memory does not depend on it."""
+    return math.ceil(LONG_WINDOW / images)
 
 
 @dataclass(frozen=True)
@@ -30,7 +44,8 @@ class Method:
         norm: The layer.
         arguments: The arguments that make it what it is.
         conv: The convolution it belongs behind.
-        has_window: Whether an experiment sets its window and burn-in.
+        window_size: Returns k for the images of a batch; None for methods without a window.
+        has_burn_in: Whether an experiment sets a burn-in in proportion to the run.
         has_warm_up: Whether an experiment sets ``warmup_iters`` in proportion to the run.
     """
 
@@ -38,7 +53,8 @@ class Method:
     norm: type[nn.Module]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     conv: type[nn.Conv2d] = nn.Conv2d
-    has_window: bool = False
+    window_size: Callable[[int], int] | None = None
+    has_burn_in: bool = False
     has_warm_up: bool = False
 
     def make_norm(self, channels: int, **arguments: Any) -> nn.Module:
@@ -47,22 +63,36 @@ class Method:
         return self.norm(**{size: channels}, **self.arguments, **arguments)
 
 
-def _cbn(label: str, **arguments: Any) -> Method:
-    return Method(label, CrossIterationBatchNorm2d, arguments, has_window=True)
+def _with_window(label: str, norm: type[nn.Module] = CrossIterationBatchNorm2d, **arguments: Any) -> Method:
+    return Method(label, norm, arguments, window_size=paper_window_size, has_burn_in=True)
 
 
 METHODS: Mapping[str, Method] = {
     'bn': Method('BN', nn.BatchNorm2d),
+    'bn-cen': Method('BN, centred', nn.BatchNorm2d, conv=CenteredConv2d),
     'gn': Method('GN', nn.GroupNorm),
     'gn-ws': Method('GN, WS', nn.GroupNorm, conv=StandardizedConv2d),
     'sync-bn': Method('SyncBN', nn.SyncBatchNorm),
     'brn': Method('BRN', BatchRenorm2d, has_warm_up=True),
-    'naive-cbn': Method('Naive CBN', NaiveCrossIterationBatchNorm2d, has_window=True),
-    'cbn': _cbn('CBN'),
-    'cbn-window-gradient': _cbn('CBN, window_gradient', window_gradient=True),
-    'cbn-exponential': _cbn('CBN, exponential', averaging='exponential'),
-    'cbn-exponential-window-gradient': _cbn(
+    'naive-cbn': _with_window('Naive CBN', NaiveCrossIterationBatchNorm2d),
+    'cbn': _with_window('CBN'),
+    'cbn-window-gradient': _with_window('CBN, window_gradient', window_gradient=True),
+    'cbn-exponential': _with_window('CBN, exponential', averaging='exponential'),
+    'cbn-exponential-window-gradient': _with_window(
         'CBN, exponential, window_gradient', averaging='exponential', window_gradient=True
     ),
+    'cbn-cen': replace(_with_window('CBN, centred'), conv=CenteredConv2d),
+    'cbn-exponential-window-gradient-cen': Method(
+        'CBN, exponential, window_gradient, centred',
+        CrossIterationBatchNorm2d,
+        {'averaging': 'exponential', 'window_gradient': True},
+        CenteredConv2d,
+        window_size=long_window_size,
+    ),
+    'avgbn': Method('AvgBN', AveragedBatchNorm2d, window_size=long_window_size),
+    'avgbn-cen': Method(
+        'AvgBN, centred', AveragedBatchNorm2d, conv=CenteredConv2d, window_size=long_window_size
+    ),
     'mabn': Method('MABN', MovingAverageBatchNorm2d, conv=CenteredConv2d),
+    'mabn-plain': Method('MABN, not centred', MovingAverageBatchNorm2d),
 }

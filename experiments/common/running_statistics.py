@@ -6,8 +6,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-USUAL_MOMENTUM = 0.1  # PyTorch's, which is meant for
-USUAL_BATCH = 32  # images or so
+from .methods import USUAL_BATCH
+
+USUAL_MOMENTUM = 0.1  # PyTorch's, which is meant for a batch of that size
 
 
 def trained_norms(network: nn.Module) -> list[_BatchNorm]:

@@ -44,9 +44,11 @@ def changes(run: DetectionRun) -> dict[str, Any]:
     """Return what the run's config changes in the quickstart's, but for the places of data and weights."""
     regime, chosen = REGIMES[run.regime], layers(run)
     hooks: list[dict[str, Any]] = [{'type': 'OtherStatisticsHook', 'images': run.held_out}]
-    if METHODS[run.method].has_window:
-        burn_in = WARM_UP * run.epochs
-        hooks.append({'type': 'CrossIterationHook', 'burn_in_epochs': burn_in, 'window_size': 'auto'})
+    method = METHODS[run.method]
+    if method.window_size:
+        burn_in = WARM_UP * run.epochs if method.has_burn_in else 0
+        size = method.window_size(run.batch_size)
+        hooks.append({'type': 'CrossIterationHook', 'burn_in_epochs': burn_in, 'window_size': size})
     rate = run.rate * run.iteration_images
     return {
         'model': {

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from torch import nn
+
+from mmdet_cbn.layers import AveragedBatchNorm2d
+
 from ..common.comparisons import Comparison
-from ..common.methods import REFERENCE
+from ..common.methods import REFERENCE, paper_window_size
 from .measures import SEARCH
-from .norms import COMPETITORS, SYNC, paper_window_size
+from .norms import COMPETITORS, SYNC
 from .trials import Trial
 
 SMALL_BATCH = 2  # images, for the sweeps of window and burn-in
 BURN_IN = 3  # epochs of 12, as in the CBN paper
 WORKERS = 8  # as many as GPUs in the papers
+
+
+# They tell the parts of other methods apart, at one batch size.
+PARTS = ('cbn-exponential', 'cbn-cen', 'cbn-exponential-window-gradient-cen', 'mabn-plain')
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,7 @@ class Scale:
         batch_sizes: What accuracy is drawn over.
         worker_batch_sizes: The same for several workers.
         window_sizes: k of the sweep.
+        spans: k of the sweep of exponential averages.
         burn_ins: Epochs of the sweep.
         held_out: Samples of an evaluation.
     """
@@ -35,12 +44,13 @@ class Scale:
     batch_sizes: tuple[int, ...]
     worker_batch_sizes: tuple[int, ...]
     window_sizes: tuple[int, ...]
+    spans: tuple[int, ...]
     burn_ins: tuple[int, ...]
     held_out: int = 1000
 
 
-FULL = Scale(5, 600, (1, 2, 4, 8, 32), (1, 2, 4), tuple(range(1, 9)), (0, 1, 3, 6, 9))
-QUICK = Scale(2, 300, (2, 32), (2,), (1, 8), (0, 3), held_out=200)
+FULL = Scale(5, 600, (1, 2, 4, 8, 32), (1, 2, 4), tuple(range(1, 9)), (1, 4, 8, 16, 32, 64), (0, 1, 3, 6, 9))
+QUICK = Scale(2, 300, (2, 32), (2,), (1, 8), (1, 8), (0, 3), held_out=200)
 
 
 def make_comparisons(scale: Scale, methods: Collection[str] = tuple(COMPETITORS)) -> tuple[Comparison, ...]:
@@ -50,11 +60,13 @@ def make_comparisons(scale: Scale, methods: Collection[str] = tuple(COMPETITORS)
         scale: How large they are.
         methods: Which of ``COMPETITORS`` take part.
     """
-    methods = [name for name in COMPETITORS if name in methods]
-    alone = [name for name in methods if name != SYNC]
-    reference = [name for name in methods if name == REFERENCE]
-    windowed = [name for name in alone if COMPETITORS[name].has_window]
-    corrected = [name for name in windowed if name != 'naive-cbn']
+    everywhere = [name for name in COMPETITORS if name in methods and name not in PARTS]
+    alone = [name for name in everywhere if name != SYNC]
+    averaged = [name for name in COMPETITORS if name in methods and _is_exponential(name)]
+    windowed = [name for name in alone if COMPETITORS[name].window_size and name not in averaged]
+    corrected = [name for name in alone if COMPETITORS[name].has_burn_in and name != 'naive-cbn']
+    parts = [name for name in COMPETITORS if name in methods and name in PARTS]
+    reference = [name for name in everywhere if name == REFERENCE]
 
     def setting(
         method: str,
@@ -64,68 +76,87 @@ def make_comparisons(scale: Scale, methods: Collection[str] = tuple(COMPETITORS)
         burn_in: int = BURN_IN,
         workers: int = 1,
     ) -> Trial:
-        window_size = window_size or paper_window_size(batch_size)
-        if COMPETITORS[method].has_window and window_size == 1:
-            method = REFERENCE  # a window of one iteration is BN, and the same trials
-        window = (window_size, burn_in) if COMPETITORS[method].has_window else (1, 0)
-        return Trial(method, batch_size, 0, images, *window, workers, held_out=scale.held_out)
+        rule = COMPETITORS[method].window_size
+        k = 1 if rule is None else window_size or rule(batch_size)
+        if rule and k == 1:  # a window of one iteration is BN, and the same trials
+            method = REFERENCE if COMPETITORS[method].conv is nn.Conv2d else 'bn-cen'
+        burn_in = burn_in if COMPETITORS[method].has_burn_in else 0
+        return Trial(method, batch_size, 0, images, k, burn_in, workers, held_out=scale.held_out)
+
+    def comparison(
+        name: str,
+        title: str,
+        axis: str,
+        rows: Collection[str],
+        values: Collection[int],
+        make: Callable[[str, int], Trial],
+    ) -> Comparison:
+        settings = {method: {value: make(method, value) for value in values} for method in rows}
+        return Comparison(name, title, axis, settings, SEARCH, log_axis='batch size' in axis)
 
     comparisons = (
-        Comparison(
+        comparison(
             'batch_size',
             'Batch sizes at equal numbers of images',
             'batch size (images)',
-            {method: {size: setting(method, size) for size in scale.batch_sizes} for method in alone},
-            SEARCH,
-            log_axis=True,
+            alone,
+            scale.batch_sizes,
+            setting,
         ),
-        Comparison(
+        comparison(
+            'parts',
+            'What the parts of the methods do',
+            'batch size (images)',
+            [*reference, *parts],
+            (SMALL_BATCH,),
+            setting,
+        ),
+        comparison(
             'workers',
             f'Batch sizes of each of {WORKERS} workers at equal numbers of iterations',
             'batch size (images a worker)',
-            {
-                method: {
-                    size: setting(method, size, scale.images * size, workers=WORKERS)
-                    for size in scale.worker_batch_sizes
-                }
-                for method in methods
-            },
-            SEARCH,
-            log_axis=True,
+            everywhere,
+            scale.worker_batch_sizes,
+            lambda method, size: setting(method, size, scale.images * size, workers=WORKERS),
         ),
-        Comparison(
+        comparison(
             'iterations',
             'Batch sizes at equal numbers of iterations',
             'batch size (images)',
-            {
-                method: {
-                    size: setting(method, size, scale.images // SMALL_BATCH * size)
-                    for size in scale.batch_sizes
-                }
-                for method in alone
-            },
-            SEARCH,
-            log_axis=True,
+            alone,
+            scale.batch_sizes,
+            lambda method, size: setting(method, size, scale.images // SMALL_BATCH * size),
         ),
-        Comparison(
+        comparison(
+            'span',
+            f'Spans of exponential averages at batch size {SMALL_BATCH}',
+            'span k (iterations)',
+            [*reference, *averaged],
+            scale.spans,
+            lambda method, k: setting(method, SMALL_BATCH, window_size=k),
+        ),
+        comparison(
             'window_size',
             f'Window sizes at batch size {SMALL_BATCH}',
             'window size k (iterations)',
-            {
-                method: {k: setting(method, SMALL_BATCH, window_size=k) for k in scale.window_sizes}
-                for method in (*reference, *windowed)
-            },
-            SEARCH,
+            [*reference, *windowed],
+            scale.window_sizes,
+            lambda method, k: setting(method, SMALL_BATCH, window_size=k),
         ),
-        Comparison(
+        comparison(
             'burn_in',
             f'Burn-in at batch size {SMALL_BATCH}, k = {paper_window_size(SMALL_BATCH)}',
             'burn-in (epochs of 12)',
-            {
-                method: {epochs: setting(method, SMALL_BATCH, burn_in=epochs) for epochs in scale.burn_ins}
-                for method in (*reference, *corrected)
-            },
-            SEARCH,
+            [*reference, *corrected],
+            scale.burn_ins,
+            lambda method, epochs: setting(method, SMALL_BATCH, burn_in=epochs),
         ),
     )
     return tuple(comparison for comparison in comparisons if {*comparison.settings} - {*reference})
+
+
+def _is_exponential(method: str) -> bool:
+    competitor = COMPETITORS[method]
+    return (
+        competitor.norm is AveragedBatchNorm2d or competitor.arguments.get('averaging') == 'exponential'
+    ) and method != 'cbn-exponential'

@@ -6,7 +6,6 @@ papers, in their proportion to the length of the run. The learning rate, which i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -25,11 +24,6 @@ BRN_MOMENTUM = 0.01
 WARM_UP = 0.25  # of the run, for BRN's limits; CBN's burn-in of 3 in 12 epochs is as long
 
 
-def paper_window_size(batch_size: int) -> int:
-    """Return the CBN paper's k for a batch size: at least 16 images, at most 8 iterations."""
-    return min(math.ceil(16 / batch_size), 8)
-
-
 def make_norm(name: str, window_size: int, burn_in: int, iterations: int) -> Callable[[int], nn.Module]:
     """Return a function that makes the norm of a method for a number of channels.
 
@@ -43,7 +37,7 @@ def make_norm(name: str, window_size: int, burn_in: int, iterations: int) -> Cal
     if method.norm is nn.GroupNorm:
         return lambda channels: method.make_norm(channels, num_groups=channels // CHANNELS_PER_GROUP)
     arguments: dict[str, Any] = {}
-    if method.has_window:
+    if method.window_size:
         arguments |= {'window_size': window_size, 'burn_in': burn_in}
     if method.has_warm_up:
         arguments |= {'warmup_iters': round(WARM_UP * iterations), 'momentum': BRN_MOMENTUM}

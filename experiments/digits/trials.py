@@ -62,7 +62,7 @@ class Trial:
     @property
     def name(self) -> str:
         """The settings as one word."""
-        window = f'_k{self.window_size}_burn-in{self.burn_in}' if COMPETITORS[self.method].has_window else ''
+        window = f'_k{self.window_size}_burn-in{self.burn_in}' if COMPETITORS[self.method].window_size else ''
         workers = f'_workers{self.workers}' if self.workers > 1 else ''
         shared = f'{self.method}_batch{self.batch_size}{workers}{window}_images{self.images}'
         return f'{shared}_rate{self.rate:g}_{self.split}_seed{self.seed}'

@@ -1,5 +1,6 @@
 """Normalization layers for small batches. They need torch alone."""
 
+from .averaged import AveragedBatchNorm2d
 from .batch_renorm import BatchRenorm2d
 from .centered_conv import CenteredConv2d, fold_centering
 from .convert import Conversion, convert_batch_norm
@@ -17,6 +18,7 @@ from .plain import plain_module, to_batch_norm
 from .stateful_norm import StatefulNorm
 
 __all__ = [
+    'AveragedBatchNorm2d',
     'BatchRenorm2d',
     'CenteredConv2d',
     'Conversion',

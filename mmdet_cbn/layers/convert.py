@@ -12,6 +12,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from . import timm_layers
 from .arguments import check_choice
+from .averaged import AveragedBatchNorm2d
 from .centered_conv import CenteredConv2d
 from .cross_iteration import CrossIterationBatchNorm2d
 from .effective_weight import effective_weight
@@ -50,9 +51,9 @@ def convert_batch_norm(
 
     The sister of ``nn.SyncBatchNorm.convert_sync_batchnorm``, for models of torchvision, timm, MMDetection or
     one's own. A layer takes over parameters (the very same, so optimizers go on), running statistics, eps,
-    device, type and mode of the batch norm, and but for MABN its momentum. Layers that need their convolution
-    are paired with it; before MABN it becomes a :class:`CenteredConv2d`. In eval mode the model computes
-    what it did, except that MABN's convolutions have centred filters now.
+    device, type and mode of the batch norm, and but for AvgBN and MABN its momentum. Layers that need their
+    convolution are paired with it; before MABN it becomes a :class:`CenteredConv2d`. In eval mode the model
+    computes what it did, except that MABN's convolutions have centred filters now.
 
     CBN and MABN directly follow a convolution, which is found without an input: by tracing each module's
     forward pass, or where that cannot be traced by the order of registration. Batch norms elsewhere are left
@@ -61,7 +62,7 @@ def convert_batch_norm(
 
     Args:
         model: Any module.
-        norm: 'CBN', 'NaiveCBN', 'CmBN', 'MABN', 'BRN', 'GhostBN', 'GhostMABN' or 'GhostBRN'.
+        norm: 'CBN', 'NaiveCBN', 'CmBN', 'AvgBN', 'MABN', 'BRN', 'GhostBN', 'GhostMABN' or 'GhostBRN'.
         include_frozen: Whether to replace frozen ones as well. Those with buffers get parameters, to be
             learned.
         **arguments: Of the layer, such as ``window_size=8``.
@@ -198,7 +199,7 @@ def _take_over(old: Any, layer: type[Any], arguments: dict[str, Any], feed: Feed
     settings: dict[str, Any] = {'eps': old.eps}
     if not frozen:
         settings |= {'affine': old.affine, 'track_running_stats': old.track_running_stats}
-        if not issubclass(layer, MovingAverageBatchNorm2d):  # whose momentum is the paper's alpha
+        if not issubclass(layer, (AveragedBatchNorm2d, MovingAverageBatchNorm2d)):  # meant for small batches
             settings['momentum'] = old.momentum
     of_conv = [] if feed.conv is None else feed.conv.parameters()
     like = next((t for t in (old.weight, old.running_var, *of_conv) if t is not None), None)

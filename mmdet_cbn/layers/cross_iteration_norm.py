@@ -23,12 +23,14 @@ from ..ops import (
 from .arguments import check_choice, check_flag, check_integer
 from .conv_call import read_weights
 from .exponential_window import ExponentialWindow
+from .growing_window import GrowingWindow
 from .stateful_norm import StatefulNorm
 from .window import Window
 
 WINDOWS: dict[str, type[Window] | type[ExponentialWindow]] = {
     'window': Window,
     'exponential': ExponentialWindow,
+    'growing': GrowingWindow,
 }  # by the values of ``averaging``
 
 # Its type stands here, since torch.jit.script of torch 2.1 cannot read annotations of a class that are text.

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from .averaged import AveragedBatchNorm2d
 from .batch_renorm import BatchRenorm2d
 from .cross_iteration import CrossIterationBatchNorm2d
 from .cross_mini_batch import CrossMiniBatchNorm2d
@@ -13,6 +14,7 @@ NORM_LAYERS: dict[str, type[Any]] = {
     'CBN': CrossIterationBatchNorm2d,
     'NaiveCBN': NaiveCrossIterationBatchNorm2d,
     'CmBN': CrossMiniBatchNorm2d,
+    'AvgBN': AveragedBatchNorm2d,
     'MABN': MovingAverageBatchNorm2d,
     'BRN': BatchRenorm2d,
     'GhostBN': GhostBatchNorm2d,

@@ -1,5 +1,6 @@
 """The mathematics of the layers: pure functions on tensors, without state."""
 
+from .averaged_gradient import averaged_normalize
 from .compensation import (
     PastMoments,
     PooledDerivatives,
@@ -41,6 +42,7 @@ __all__ = [
     'PooledMoments',
     'all_finite',
     'attach_gradient',
+    'averaged_normalize',
     'batch_moments',
     'compensate',
     'estimate_variance_derivative',

@@ -9,6 +9,7 @@ import pytest
 from torch import nn
 
 from mmdet_cbn.layers import (
+    AveragedBatchNorm2d,
     BatchRenorm2d,
     CenteredConv2d,
     CrossIterationBatchNorm2d,
@@ -52,6 +53,7 @@ NORMS = {
         {'window_size': 3, 'averaging': 'exponential', 'window_gradient': True},
     ),
     'NaiveCBN': Norm(NaiveCrossIterationBatchNorm2d, 'NaiveCBN', {'window_size': 3}),
+    'AvgBN': Norm(AveragedBatchNorm2d, 'AvgBN', {'window_size': 3}),
     'MABN': Norm(MovingAverageBatchNorm2d, 'MABN', {'buffer_size': 3, 'warmup_iters': 2}, CenteredConv2d),
     'BRN': Norm(BatchRenorm2d, 'BRN', {'warmup_iters': 3}),
 }

@@ -17,6 +17,7 @@ LEVELS = 5
 ARGUMENTS = {
     'CBN': {'window_size': 4, 'burn_in': 2},
     'NaiveCBN': {'window_size': 4, 'burn_in': 2},
+    'AvgBN': {'window_size': 4, 'burn_in': 2},
     'MABN': {'buffer_size': 4, 'warmup_iters': 10},
     'BRN': {'warmup_iters': 10},
 }

@@ -33,6 +33,7 @@ RUN = DetectionRun('cbn', 1, 2, 0.01, 'scratch', 3)
 
 NORMS = {
     'bn': {'type': 'BN'},
+    'bn-cen': {'type': 'BN'},
     'gn': {'type': 'GN', 'num_groups': 32},
     'gn-ws': {'type': 'GN', 'num_groups': 32},
     'sync-bn': {'type': 'NaiveCBN', 'window_size': 1, 'sync': True},
@@ -42,9 +43,19 @@ NORMS = {
     'cbn-window-gradient': {'type': 'CBN', 'window_gradient': True},
     'cbn-exponential': {'type': 'CBN', 'averaging': 'exponential'},
     'cbn-exponential-window-gradient': {'type': 'CBN', 'averaging': 'exponential', 'window_gradient': True},
+    'cbn-cen': {'type': 'CBN'},
+    'cbn-exponential-window-gradient-cen': {
+        'type': 'CBN',
+        'averaging': 'exponential',
+        'window_gradient': True,
+    },
+    'avgbn': {'type': 'AvgBN'},
+    'avgbn-cen': {'type': 'AvgBN'},
     'mabn': {'type': 'MABN'},
+    'mabn-plain': {'type': 'MABN'},
 }
-CONVS = {'mabn': {'type': 'CenConv2d'}, 'gn-ws': {'type': 'ConvWS'}}
+CENTRED = ('bn-cen', 'cbn-cen', 'cbn-exponential-window-gradient-cen', 'avgbn-cen', 'mabn')
+CONVS = {**dict.fromkeys(CENTRED, {'type': 'CenConv2d'}), 'gn-ws': {'type': 'ConvWS'}}
 
 
 def read_config(folder, run):
@@ -85,8 +96,10 @@ def test_norm_of_each_config(tmp_path, method, regime):
         assert norm == NORMS[method]
         assert part.get('conv_cfg') == CONVS.get(method)
     hooks = [hook for hook in cfg.custom_hooks if 'window_size' in hook]
-    windowed = [{'type': 'CrossIterationHook', 'burn_in_epochs': 1.0, 'window_size': 'auto'}]
-    assert hooks == (windowed if METHODS[method].has_window else [])
+    paper = [{'type': 'CrossIterationHook', 'burn_in_epochs': 1.0, 'window_size': 8}]
+    ours = [{'type': 'CrossIterationHook', 'burn_in_epochs': 0, 'window_size': 64}]
+    own = ours if method in ('avgbn', 'avgbn-cen', 'cbn-exponential-window-gradient-cen') else paper
+    assert hooks == (own if METHODS[method].window_size else [])
 
 
 def test_a_pretrained_backbone_is_frozen_and_keeps_bn(tmp_path):

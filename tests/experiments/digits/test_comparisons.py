@@ -1,6 +1,6 @@
 """What the study compares."""
 
-from experiments.digits.comparisons import FULL, QUICK, make_comparisons
+from experiments.digits.comparisons import FULL, PARTS, QUICK, make_comparisons
 from experiments.digits.norms import COMPETITORS
 from experiments.digits.trials import Trial
 
@@ -11,10 +11,11 @@ def by_name(scale=FULL, **given):
 
 def test_batch_sizes_at_equal_numbers_of_images():
     by_batch = by_name()['batch_size']
-    assert set(by_batch) == set(COMPETITORS) - {'sync-bn'}
+    assert set(by_batch) == set(COMPETITORS) - {'sync-bn', *PARTS}
     assert all(list(row) == [1, 2, 4, 8, 32] for row in by_batch.values())
     assert by_batch['cbn'][4] == Trial('cbn', 4, 0, 600, 4, 3)
     assert by_batch['mabn'][1] == Trial('mabn', 1, 0, 600)
+    assert by_batch['avgbn'][2] == Trial('avgbn', 2, 0, 600, 32)  # without burn-in
     for method in ('naive-cbn', 'cbn', 'cbn-window-gradient', 'cbn-exponential-window-gradient'):
         assert by_batch[method][32] == by_batch['bn'][32]  # k = 1
     assert {setting.images for row in by_batch.values() for setting in row.values()} == {600}
@@ -30,7 +31,7 @@ def test_batch_sizes_at_equal_numbers_of_iterations():
 
 def test_workers():
     by_batch = by_name()['workers']
-    assert set(by_batch) == set(COMPETITORS)
+    assert set(by_batch) == set(COMPETITORS) - set(PARTS)
     assert all(list(row) == [1, 2, 4] for row in by_batch.values())
     # k is that of the images of one worker.
     assert by_batch['cbn'][4] == Trial('cbn', 4, 0, 2400, 4, 3, workers=8)
@@ -50,6 +51,21 @@ def test_window_sizes_and_burn_in():
     assert set(by_window['bn'].values()) == set(by_burn_in['bn'].values()) == {bn}  # what they are beside
 
 
+def test_parts_of_methods():
+    parts = by_name()['parts']
+    assert set(parts) == {'bn', *PARTS}
+    assert {tuple(row) for row in parts.values()} == {(2,)}
+
+
+def test_spans():
+    by_span = by_name()['span']
+    exponential = {'cbn-exponential-window-gradient', 'cbn-exponential-window-gradient-cen'}
+    assert set(by_span) == {'bn', 'avgbn', 'avgbn-cen', *exponential}
+    assert list(by_span['avgbn']) == [1, 4, 8, 16, 32, 64]
+    assert by_span['avgbn'][64] == Trial('avgbn', 2, 0, 600, 64)
+    assert by_span['avgbn-cen'][1] == Trial('bn-cen', 2, 0, 600)
+
+
 def test_some_methods():
     found = by_name(QUICK, methods=['cbn', 'bn'])
     assert {name: list(rows) for name, rows in found.items()} == dict.fromkeys(found, ['bn', 'cbn'])
@@ -58,5 +74,7 @@ def test_some_methods():
 
 def test_each_setting_of_a_column_once():
     columns = dict(make_comparisons(FULL)[0].columns())
-    assert len(columns[2]) == 10
-    assert [setting.method for setting in columns[32]] == ['bn', 'gn', 'gn-ws', 'brn', 'mabn']
+    assert len(columns[2]) == 12
+    assert [setting.method for setting in columns[32]] == [
+        *('bn', 'bn-cen', 'gn', 'gn-ws', 'brn', 'avgbn', 'avgbn-cen', 'mabn')
+    ]

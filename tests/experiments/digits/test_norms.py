@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from experiments.common.methods import long_window_size, paper_window_size
 from experiments.common.standardized_conv import StandardizedConv2d
-from experiments.digits.norms import COMPETITORS, make_norm, paper_window_size
+from experiments.digits.norms import COMPETITORS, make_norm
 from mmdet_cbn.layers import (
+    AveragedBatchNorm2d,
     BatchRenorm2d,
     CenteredConv2d,
     CrossIterationBatchNorm2d,
@@ -19,10 +21,15 @@ def test_window_size_by_the_papers_rule():
     assert [paper_window_size(size) for size in (1, 2, 3, 4, 8, 16, 32)] == [8, 8, 6, 4, 2, 1, 1]
 
 
+def test_window_size_where_it_costs_nothing():
+    assert [long_window_size(size) for size in (1, 2, 3, 4, 8, 32, 64)] == [64, 32, 22, 16, 8, 2, 1]
+
+
 def test_what_each_method_is_made_of():
     layers = {name: make_norm(name, 6, 30, 400)(16) for name in COMPETITORS}
     assert {name: type(layer) for name, layer in layers.items()} == {
         'bn': nn.BatchNorm2d,
+        'bn-cen': nn.BatchNorm2d,
         'gn': nn.GroupNorm,
         'gn-ws': nn.GroupNorm,
         'sync-bn': nn.BatchNorm2d,  # over the joint batch of its workers
@@ -32,18 +39,24 @@ def test_what_each_method_is_made_of():
         'cbn-window-gradient': CrossIterationBatchNorm2d,
         'cbn-exponential': CrossIterationBatchNorm2d,
         'cbn-exponential-window-gradient': CrossIterationBatchNorm2d,
+        'cbn-cen': CrossIterationBatchNorm2d,
+        'cbn-exponential-window-gradient-cen': CrossIterationBatchNorm2d,
+        'avgbn': AveragedBatchNorm2d,
+        'avgbn-cen': AveragedBatchNorm2d,
         'mabn': MovingAverageBatchNorm2d,
+        'mabn-plain': MovingAverageBatchNorm2d,
     }
     assert layers['gn'].num_groups == layers['gn-ws'].num_groups == 4
     assert (layers['brn'].warmup_iters, layers['brn'].momentum) == (100, 0.01)
     windowed = [name for name in COMPETITORS if 'cbn' in name]
-    assert len(windowed) == 5
+    assert len(windowed) == 7
     for name in windowed:
         assert (layers[name].window_size, layers[name].burn_in) == (6, 30)
         assert getattr(layers[name], 'window_gradient', False) is ('window-gradient' in name)
         assert (layers[name].averaging == 'exponential') is ('exponential' in name)
     convs = {name: method.conv for name, method in COMPETITORS.items() if method.conv is not nn.Conv2d}
-    assert convs == {'mabn': CenteredConv2d, 'gn-ws': StandardizedConv2d}
+    centred = {name for name in COMPETITORS if name.endswith('-cen')} | {'mabn'}
+    assert convs == {**dict.fromkeys(centred, CenteredConv2d), 'gn-ws': StandardizedConv2d}
 
 
 @pytest.mark.parametrize('name', COMPETITORS)

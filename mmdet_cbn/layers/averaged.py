@@ -1,0 +1,149 @@
+"""Batch normalization by exponential averages in both passes (AvgBN)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..ops import ExponentialMoments, PooledMoments, all_finite, averaged_normalize
+from .cross_iteration_norm import BatchStatistics, CrossIterationStatistics, WindowGradient
+from .growing_window import GrowingWindow
+from .naive_cross_iteration import NaiveCrossIterationBatchNorm2d
+
+
+@dataclass(frozen=True)
+class GradientAverage:
+    """The average that one call's backward pass moves and takes.
+
+    Attributes:
+        kept: mean(g) and mean(g * z), averaged over earlier calls, shape (2, C).
+        share: Weight of the call among them, shape ().
+    """
+
+    kept: Tensor
+    share: Tensor
+
+    def __call__(self, own: Tensor) -> Tensor:
+        """Take those of the call in, unless they are not finite, and return the average."""
+        moved = self.kept.lerp(own.to(self.kept), self.share)
+        return torch.where(all_finite(own), moved, self.kept, out=self.kept).to(own)
+
+
+@dataclass(frozen=True)
+class AveragedStatistics(CrossIterationStatistics):
+    """What one call normalizes by in both passes.
+
+    Attributes:
+        gradient_average: For the backward pass.
+    """
+
+    gradient_average: GradientAverage = field(kw_only=True)
+
+
+class AveragedBatchNorm2d(NaiveCrossIterationBatchNorm2d, _BatchNorm):  # MMEngine looks at direct bases
+    r"""AvgBN: BN whose statistics are exponential averages over iterations in both passes. Ours.
+
+    BN's gradient has three statistics of the batch beside the mean and the variance of the forward pass: with
+    z = (y - mean) / sqrt(var + eps) and g = gamma * dL/dout, it is
+
+    .. math:: dL/dy = (g - \overline{g} - z\, \overline{g z}) / \sqrt{var + eps}
+
+    CBN averages the first two over iterations, and gives the gradient of the batch's share in them, in which
+    most of the last two is missing. Here all four are exponential averages over earlier iterations and this
+    one, whose weight a in iteration t is max(2 / (k + 1), 1 / (1 + (t - 1) / 50)), so that they reach back
+    over few iterations of a young training and over k of an old one (:class:`.GrowingWindow`):
+
+    - forward: :math:`\mu \leftarrow \mu + a(\mu_B - \mu)`, and the variance about it likewise, the squared
+      distance of the means included;
+    - backward: :math:`\overline{g} \leftarrow \overline{g} + a(\overline{g}_B - \overline{g})`, and
+      :math:`\overline{g z}` likewise.
+
+    MABN averages like this behind centred convolutions, where it needs no mean. It differs in a window of m
+    equal weights and in its correction r towards the running value. Nothing here needs the convolution in
+    front, so no pairing and no other convolution; a :class:`CenteredConv2d` helps all the same.
+
+    In eval mode and in checkpoints it is BN, and in the first iteration and during burn-in also in training.
+    The averages of the backward pass are of the scale of the loss: a dynamic loss scale that jumps is felt
+    for k iterations. Unusual inputs: as in :class:`CrossIterationBatchNorm2d`; a gradient that is not finite
+    does not enter.
+
+    Args:
+        num_features: Channels C of the input (N, C, H, W).
+        eps: Added to the variance.
+        momentum: Weight of the new observation in the running statistics, in [0, 1]; None for their
+            cumulative average. As small as MABN's: with few images in a batch BN's 0.1 averages few of them.
+        affine: Whether to learn gamma and beta.
+        track_running_stats: As in ``nn.BatchNorm2d``.
+        window_size: k, the final span of the averages in iterations, at least 1 (which is BN). 64 images
+            in all are a good choice.
+        burn_in: Number of first training forwards that are BN.
+        device: Of parameters and buffers.
+        dtype: Of parameters and buffers.
+
+    Raises:
+        ValueError: An argument is out of its range; the input is not 4D; there is one value per channel
+            during burn-in.
+
+    Example:
+        >>> norm = AveragedBatchNorm2d(8, window_size=32)
+        >>> norm(torch.randn(2, 8, 5, 5)).shape
+        torch.Size([2, 8, 5, 5])
+    """
+
+    arguments = ('window_size', 'burn_in')
+
+    if TYPE_CHECKING:
+        window: GrowingWindow | None
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.02,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        *,
+        window_size: int = 32,
+        burn_in: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            num_features,
+            eps,
+            momentum,
+            affine,
+            track_running_stats,
+            window_size=window_size,
+            burn_in=burn_in,
+            averaging='growing',
+            device=device,
+            dtype=dtype,
+        )
+
+    def _use_window(
+        self,
+        pooled: PooledMoments | ExponentialMoments,
+        batch: BatchStatistics,
+        gradient: WindowGradient | None = None,
+    ) -> AveragedStatistics:
+        assert self.window is not None
+        average = GradientAverage(self.window.gradients, pooled.share)
+        return AveragedStatistics(
+            pooled.mean,
+            pooled.var,
+            pooled.share,
+            batch.positions,
+            batch.synchronized,
+            gradient_average=average,
+        )
+
+    def _normalize(self, y: Tensor, used: CrossIterationStatistics) -> Tensor:
+        if not isinstance(used, AveragedStatistics):  # burn-in
+            return super()._normalize(y, used)
+        average = used.gradient_average
+        return averaged_normalize(y, self.weight, self.bias, used.mean, used.var, self.eps, average)

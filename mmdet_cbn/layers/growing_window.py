@@ -1,0 +1,37 @@
+"""An exponential window that reaches over the same part of the training wherever that stands."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..ops import ExponentialMoments, Moments, pool_exponentially
+from .exponential_window import ExponentialWindow
+
+GROWTH = 0.02
+
+
+class GrowingWindow(ExponentialWindow):
+    """An :class:`.ExponentialWindow` whose span grows with the iterations until it is k.
+
+    In iteration t, from 1, the current one has the weight a = 1 / (1 + (t - 1) / 50), but no less than alpha:
+    so the mean age of an average is 2% of the iterations so far. Early in training weights move most, and the
+    statistics of a few dozen iterations ago are those of another network.
+
+    Attributes:
+        gradients: The averages of AvgBN's backward pass, shape (2, C); of other layers zeros.
+    """
+
+    def __init__(self, window_size: int, mean: Tensor, theta: Tensor | None = None, groups: int = 1) -> None:
+        """Allocate an empty window; arguments as of :class:`.ExponentialWindow`."""
+        super().__init__(window_size, mean, theta, groups)
+        self.gradients = mean.new_zeros(2, self.channels)
+
+    @property
+    def fill(self) -> Tensor:
+        """The span of which the latest iteration's weight is the alpha, shape ()."""
+        return 2 / self.share - 1
+
+    def average(self, current: Moments, past: Moments) -> ExponentialMoments:
+        """Return mu_bar and var_bar of the current iteration and :meth:`statistics` (eq. 9 to 11)."""
+        weights = (1 / self.share + GROWTH).clamp(1, 1 / self.alpha)
+        return pool_exponentially(current, past, 1 / weights)

@@ -1,0 +1,148 @@
+"""AvgBN against its formulas, with the statistics of all iterations in lists."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from mmdet_cbn.layers import AveragedBatchNorm2d, convert_batch_norm
+from mmdet_cbn.layers.local_state import load_local_state, local_state
+
+CHANNELS = 4
+EPS = 1e-5
+EACH = (slice(None), None, None)
+
+
+def mean_of(x):
+    return x.mean((0, 2, 3))
+
+
+class Formulas:
+    """Every statistic of every iteration, with the weight that is left of its first one."""
+
+    def __init__(self, window_size):
+        self.alpha = 2 / (window_size + 1)
+        self.means, self.squares, self.of_g, self.of_gz = [], [], [], []
+
+    def average(self, values):
+        first = [max(self.alpha, 1 / (1 + 0.02 * t)) for t in range(len(values))]
+        weights = [share * math.prod(1 - later for later in first[t + 1 :]) for t, share in enumerate(first)]
+        return sum(weight * value for weight, value in zip(weights, values, strict=True))
+
+    def step(self, y, gamma, beta, grad):
+        """Return the output, and the gradients by y, gamma and beta."""
+        self.means.append(mean_of(y))
+        self.squares.append(mean_of(y**2))
+        mean = self.average(self.means)
+        std = (self.average(self.squares) - mean**2 + EPS).sqrt()
+        z = (y - mean[EACH]) / std[EACH]
+        g = gamma[EACH] * grad
+        self.of_g.append(mean_of(g))
+        self.of_gz.append(mean_of(g * z))
+        by_y = (g - self.average(self.of_g)[EACH] - z * self.average(self.of_gz)[EACH]) / std[EACH]
+        out = gamma[EACH] * z + beta[EACH]
+        return out, by_y, (grad * z).sum((0, 2, 3)), grad.sum((0, 2, 3))
+
+
+def some_calls(number, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(number):
+        y, grad = torch.randn(2, 2, CHANNELS, 5, 3, generator=generator, dtype=torch.float64)
+        yield 3 + y * torch.rand((), generator=generator) + torch.randn((), generator=generator), grad
+
+
+def parameters(norm):
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2, generator=torch.Generator().manual_seed(1))
+        norm.bias.uniform_(-1, 1, generator=torch.Generator().manual_seed(2))
+    return norm.weight.detach().clone(), norm.bias.detach().clone()
+
+
+def call(norm, y, grad):
+    y = y.clone().requires_grad_()
+    out = norm(y)
+    norm.zero_grad()
+    out.backward(grad)
+    return out.detach(), y.grad, norm.weight.grad, norm.bias.grad
+
+
+@pytest.mark.parametrize('window_size', [2, 3, 40])
+def test_both_passes_are_those_of_the_formulas(window_size):
+    norm = AveragedBatchNorm2d(CHANNELS, window_size=window_size).double()
+    gamma, beta = parameters(norm)
+    formulas = Formulas(window_size)
+    for y, grad in some_calls(120):
+        found = call(norm, y, grad)
+        torch.testing.assert_close(found, formulas.step(y, gamma, beta, grad), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize('affine', [True, False])
+def test_burn_in_and_the_first_iteration_behind_it_are_bn(affine):
+    norm = AveragedBatchNorm2d(CHANNELS, burn_in=2, affine=affine).double()
+    bn = nn.BatchNorm2d(CHANNELS, momentum=0.02, affine=affine).double()
+    for iteration, (y, grad) in enumerate(some_calls(4)):
+        y, other = (y.clone().requires_grad_() for _ in range(2))
+        outs = norm(y), bn(other)
+        for out in outs:
+            out.backward(grad)
+        same = torch.allclose(y.grad, other.grad, rtol=1e-9, atol=1e-9)
+        assert same == torch.allclose(*outs, rtol=1e-9, atol=1e-9) == (iteration < 3)
+    torch.testing.assert_close(dict(norm.named_buffers())['running_var'], bn.running_var)
+
+
+def test_a_window_of_one_iteration_is_bn():
+    norm, bn = AveragedBatchNorm2d(CHANNELS, window_size=1).double(), nn.BatchNorm2d(CHANNELS).double()
+    for y, grad in some_calls(3):
+        torch.testing.assert_close(call(norm, y, grad), call(bn, y, grad), rtol=1e-9, atol=1e-9)
+
+
+def test_on_average_the_gradient_neither_shifts_nor_scales():
+    """What BN's has in each iteration, and CBN's, with its share of 1 / k, has lost."""
+    norm = AveragedBatchNorm2d(CHANNELS, window_size=20).double()
+    generator = torch.Generator().manual_seed(0)
+    taken_out, left = torch.zeros(2, 2, CHANNELS, dtype=torch.float64)
+    for _ in range(400):
+        y, noise = torch.randn(2, 2, CHANNELS, 5, 3, generator=generator, dtype=torch.float64)
+        grad = 1 + 2 * y + noise
+        _, by_y, *_ = call(norm, 3 + y, grad)
+        left += torch.stack((mean_of(by_y), mean_of(by_y * y)))
+        taken_out += torch.stack((mean_of(grad), mean_of(grad * y)))
+    assert (left.abs() < 0.05 * taken_out).all()
+
+
+def test_a_gradient_that_is_not_finite_does_not_enter():
+    norms = [AveragedBatchNorm2d(CHANNELS, window_size=4).double() for _ in range(2)]
+    gamma, beta = parameters(norms[0])
+    parameters(norms[1])
+    formulas = Formulas(4)
+    calls = list(some_calls(6))
+    for number, (y, grad) in enumerate(calls):
+        if number == 3:
+            kept = norms[0].window.gradients.clone()
+            call(norms[0], y, grad * torch.inf)
+            assert torch.equal(norms[0].window.gradients, kept)
+            formulas.step(y, gamma, beta, grad)
+            formulas.of_g[-1] = formulas.average(formulas.of_g[:-1])  # as if it had been the average
+            formulas.of_gz[-1] = formulas.average(formulas.of_gz[:-1])
+        else:
+            expected = formulas.step(y, gamma, beta, grad)
+            torch.testing.assert_close(call(norms[0], y, grad), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_local_state_gives_the_averages_of_both_passes_back():
+    calls = list(some_calls(6))
+    norm, resumed = (AveragedBatchNorm2d(CHANNELS, window_size=4).double() for _ in range(2))
+    for y, grad in calls[:3]:
+        call(norm, y, grad)
+    resumed.load_state_dict(norm.state_dict())
+    assert load_local_state(resumed, local_state(norm)) == {}
+    for y, grad in calls[3:]:
+        torch.testing.assert_close(call(norm, y, grad), call(resumed, y, grad), rtol=0, atol=0)
+
+
+def test_a_model_of_bn_takes_it_with_its_own_momentum():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+    convert_batch_norm(model, 'AvgBN', window_size=32)
+    assert (model[1].momentum, model[1].window_size) == (0.02, 32)
+    assert type(model[0]) is nn.Conv2d
