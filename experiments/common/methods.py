@@ -67,6 +67,12 @@ def _with_window(label: str, norm: type[nn.Module] = CrossIterationBatchNorm2d, 
     return Method(label, norm, arguments, window_size=paper_window_size, has_burn_in=True)
 
 
+_GROWING = Method(
+    'CBN, growing, window_gradient',
+    CrossIterationBatchNorm2d,
+    {'averaging': 'growing', 'window_gradient': True},
+    window_size=long_window_size,
+)
 METHODS: Mapping[str, Method] = {
     'bn': Method('BN', nn.BatchNorm2d),
     'bn-cen': Method('BN, centred', nn.BatchNorm2d, conv=CenteredConv2d),
@@ -82,12 +88,9 @@ METHODS: Mapping[str, Method] = {
         'CBN, exponential, window_gradient', averaging='exponential', window_gradient=True
     ),
     'cbn-cen': replace(_with_window('CBN, centred'), conv=CenteredConv2d),
-    'cbn-exponential-window-gradient-cen': Method(
-        'CBN, exponential, window_gradient, centred',
-        CrossIterationBatchNorm2d,
-        {'averaging': 'exponential', 'window_gradient': True},
-        CenteredConv2d,
-        window_size=long_window_size,
+    'cbn-growing-window-gradient': _GROWING,
+    'cbn-growing-window-gradient-cen': replace(
+        _GROWING, label='CBN, growing, window_gradient, centred', conv=CenteredConv2d
     ),
     'avgbn': Method('AvgBN', AveragedBatchNorm2d, window_size=long_window_size),
     'avgbn-cen': Method(

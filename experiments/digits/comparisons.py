@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from mmdet_cbn.layers import AveragedBatchNorm2d
-
 from ..common.comparisons import Comparison
 from ..common.methods import REFERENCE, paper_window_size
 from .measures import SEARCH
@@ -21,7 +19,13 @@ WORKERS = 8  # as many as GPUs in the papers
 
 
 # They tell the parts of other methods apart, at one batch size.
-PARTS = ('cbn-exponential', 'cbn-cen', 'cbn-exponential-window-gradient-cen', 'mabn-plain')
+PARTS = (
+    'cbn-cen',
+    'cbn-exponential',
+    'cbn-exponential-window-gradient',
+    'cbn-growing-window-gradient-cen',
+    'mabn-plain',
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Scale:
         batch_sizes: What accuracy is drawn over.
         worker_batch_sizes: The same for several workers.
         window_sizes: k of the sweep.
-        spans: k of the sweep of exponential averages.
+        spans: k of the sweep of growing averages.
         burn_ins: Epochs of the sweep.
         held_out: Samples of an evaluation.
     """
@@ -62,9 +66,9 @@ def make_comparisons(scale: Scale, methods: Collection[str] = tuple(COMPETITORS)
     """
     everywhere = [name for name in COMPETITORS if name in methods and name not in PARTS]
     alone = [name for name in everywhere if name != SYNC]
-    averaged = [name for name in COMPETITORS if name in methods and _is_exponential(name)]
-    windowed = [name for name in alone if COMPETITORS[name].window_size and name not in averaged]
-    corrected = [name for name in alone if COMPETITORS[name].has_burn_in and name != 'naive-cbn']
+    windowed = [name for name in alone if COMPETITORS[name].has_burn_in]
+    corrected = [name for name in windowed if name != 'naive-cbn']
+    growing = [name for name in alone if COMPETITORS[name].window_size and name not in windowed]
     parts = [name for name in COMPETITORS if name in methods and name in PARTS]
     reference = [name for name in everywhere if name == REFERENCE]
 
@@ -129,9 +133,9 @@ def make_comparisons(scale: Scale, methods: Collection[str] = tuple(COMPETITORS)
         ),
         comparison(
             'span',
-            f'Spans of exponential averages at batch size {SMALL_BATCH}',
+            f'Final spans of growing averages at batch size {SMALL_BATCH}',
             'span k (iterations)',
-            [*reference, *averaged],
+            [*reference, *growing],
             scale.spans,
             lambda method, k: setting(method, SMALL_BATCH, window_size=k),
         ),
@@ -153,10 +157,3 @@ def make_comparisons(scale: Scale, methods: Collection[str] = tuple(COMPETITORS)
         ),
     )
     return tuple(comparison for comparison in comparisons if {*comparison.settings} - {*reference})
-
-
-def _is_exponential(method: str) -> bool:
-    competitor = COMPETITORS[method]
-    return (
-        competitor.norm is AveragedBatchNorm2d or competitor.arguments.get('averaging') == 'exponential'
-    ) and method != 'cbn-exponential'

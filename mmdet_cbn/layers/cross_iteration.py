@@ -68,8 +68,9 @@ class CrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
             correction. ``CrossIterationHook`` sets it from epochs.
         averaging: 'window' averages the last k iterations equally, as the paper does. Beyond it,
             'exponential' averages all of them with weights that decay by 1 - 2 / (k + 1), which has the mean
-            age of a window of k, and keeps one size of the weights whatever k (see ``ops.exponential``). The
-            maximum of eq. 10 is taken of the averages.
+            age of a window of k, and keeps one size of the weights whatever k (see ``ops.exponential``); the
+            maximum of eq. 10 is taken of the averages. 'growing' is that with a span which grows by one
+            iteration in 25 until it is k, so that no burn-in is needed (see :class:`.GrowingWindow`).
         sync: Take statistics, derivatives and their gradients over the processes of torch's default group, as
             SyncBN does, so that window and GPUs add up. Every process has to call the layer and to reach it
             in its backward pass equally often; batches may differ in size or be empty. No effect in a single

@@ -24,7 +24,7 @@ class NaiveCrossIterationBatchNorm2d(CrossIterationNorm, _BatchNorm):
         affine: Whether to learn gamma and beta.
         track_running_stats: As in ``nn.BatchNorm2d``.
         window_size: k, the current iteration included, at least 1 (which is BN).
-        averaging: 'window' or 'exponential'.
+        averaging: 'window', 'exponential' or 'growing'.
         burn_in: Number of first training forwards with k = 1.
         sync: Take statistics and their gradients over the processes of torch's default group.
         device: Of parameters and buffers.

@@ -18,6 +18,7 @@ from torch.optim.swa_utils import update_bn
 from torch.utils.checkpoint import checkpoint
 
 from mmdet_cbn.layers import (
+    AveragedBatchNorm2d,
     BatchRenorm2d,
     CenteredConv2d,
     CrossIterationBatchNorm2d,
@@ -28,9 +29,10 @@ from mmdet_cbn.layers import (
     pair_conv_norm,
 )
 from mmdet_cbn.layers.local_state import load_local_state, local_state
+from tests.helpers.literal_averaged import LiteralAvgBN
 from tests.helpers.literal_brn import LiteralBRN
 from tests.helpers.literal_cbn import LiteralCBN
-from tests.helpers.literal_exponential import LiteralExponentialCBN
+from tests.helpers.literal_exponential import LiteralExponentialCBN, LiteralGrowingCBN
 from tests.helpers.literal_mabn import LiteralMABN
 
 pytestmark = pytest.mark.slow
@@ -76,8 +78,9 @@ def convolutions(draw: st.DrawFn) -> Callable[[], nn.Conv2d]:
 def cross_iteration_norms(draw: st.DrawFn, channels: int) -> tuple[Callable[[], nn.Module], LiteralCBN]:
     options = {'window_size': draw(st.integers(1, 5)), 'burn_in': draw(st.sampled_from([0, 0, 2]))}
     momentum = draw(st.sampled_from([0.1, 0.5, None]))
-    averaging = draw(st.sampled_from(['window', 'exponential']))
-    literal = {'window': LiteralCBN, 'exponential': LiteralExponentialCBN}[averaging]
+    kinds = {'window': LiteralCBN, 'exponential': LiteralExponentialCBN, 'growing': LiteralGrowingCBN}
+    averaging = draw(st.sampled_from(list(kinds)))
+    literal = kinds[averaging]
     affine = draw(st.sampled_from([True, True, False]))
     given = {'momentum': momentum, 'averaging': averaging, 'affine': affine}
     if draw(st.booleans()):
@@ -87,6 +90,14 @@ def cross_iteration_norms(draw: st.DrawFn, channels: int) -> tuple[Callable[[], 
     model = literal(channels, *options.values(), True, gradient, momentum, fraction)
     given |= {'window_gradient': gradient, 'derivative_fraction': fraction}
     return lambda: CrossIterationBatchNorm2d(channels, **options, **given), model
+
+
+@st.composite
+def averaged_norms(draw: st.DrawFn, channels: int) -> tuple[Callable[[], nn.Module], LiteralAvgBN]:
+    k, burn_in = draw(st.integers(1, 5)), draw(st.sampled_from([0, 0, 2]))
+    momentum = draw(st.sampled_from([0.02, 0.5, None]))
+    model = LiteralAvgBN(channels, k, burn_in, momentum)
+    return lambda: AveragedBatchNorm2d(channels, momentum=momentum, window_size=k, burn_in=burn_in), model
 
 
 @st.composite
@@ -120,7 +131,9 @@ class AnySequenceOfCalls(RuleBasedStateMachine):
 
     @initialize(
         make_conv=convolutions(),
-        norms=st.sampled_from([cross_iteration_norms] * 2 + [moving_average_norms, batch_renorms]),
+        norms=st.sampled_from(
+            [cross_iteration_norms] * 2 + [averaged_norms, moving_average_norms, batch_renorms]
+        ),
         data=st.data(),
         seed=seeds,
     )
@@ -362,7 +375,7 @@ class AnySequenceOfCalls(RuleBasedStateMachine):
         if self.dtype == torch.float32:
             self.adopt_rounding()
         model = vars(self.model)
-        window = {name: model[name] for name in ('past', 'past_of') if name in model}
+        window = {name: model[name] for name in ('past', 'past_of', 'of_gradients') if name in model}
         self.checkpoint = (
             copy.deepcopy(self.block.state_dict()),
             through_a_file(local_state(self.block)),

@@ -16,7 +16,7 @@ def test_batch_sizes_at_equal_numbers_of_images():
     assert by_batch['cbn'][4] == Trial('cbn', 4, 0, 600, 4, 3)
     assert by_batch['mabn'][1] == Trial('mabn', 1, 0, 600)
     assert by_batch['avgbn'][2] == Trial('avgbn', 2, 0, 600, 32)  # without burn-in
-    for method in ('naive-cbn', 'cbn', 'cbn-window-gradient', 'cbn-exponential-window-gradient'):
+    for method in ('naive-cbn', 'cbn', 'cbn-window-gradient'):
         assert by_batch[method][32] == by_batch['bn'][32]  # k = 1
     assert {setting.images for row in by_batch.values() for setting in row.values()} == {600}
 
@@ -59,8 +59,7 @@ def test_parts_of_methods():
 
 def test_spans():
     by_span = by_name()['span']
-    exponential = {'cbn-exponential-window-gradient', 'cbn-exponential-window-gradient-cen'}
-    assert set(by_span) == {'bn', 'avgbn', 'avgbn-cen', *exponential}
+    assert set(by_span) == {'bn', 'avgbn', 'avgbn-cen', 'cbn-growing-window-gradient'}
     assert list(by_span['avgbn']) == [1, 4, 8, 16, 32, 64]
     assert by_span['avgbn'][64] == Trial('avgbn', 2, 0, 600, 64)
     assert by_span['avgbn-cen'][1] == Trial('bn-cen', 2, 0, 600)
@@ -76,5 +75,5 @@ def test_each_setting_of_a_column_once():
     columns = dict(make_comparisons(FULL)[0].columns())
     assert len(columns[2]) == 12
     assert [setting.method for setting in columns[32]] == [
-        *('bn', 'bn-cen', 'gn', 'gn-ws', 'brn', 'avgbn', 'avgbn-cen', 'mabn')
+        *('bn', 'bn-cen', 'gn', 'gn-ws', 'brn', 'cbn-growing-window-gradient', 'avgbn', 'avgbn-cen', 'mabn')
     ]

@@ -40,7 +40,8 @@ def test_what_each_method_is_made_of():
         'cbn-exponential': CrossIterationBatchNorm2d,
         'cbn-exponential-window-gradient': CrossIterationBatchNorm2d,
         'cbn-cen': CrossIterationBatchNorm2d,
-        'cbn-exponential-window-gradient-cen': CrossIterationBatchNorm2d,
+        'cbn-growing-window-gradient': CrossIterationBatchNorm2d,
+        'cbn-growing-window-gradient-cen': CrossIterationBatchNorm2d,
         'avgbn': AveragedBatchNorm2d,
         'avgbn-cen': AveragedBatchNorm2d,
         'mabn': MovingAverageBatchNorm2d,
@@ -49,11 +50,12 @@ def test_what_each_method_is_made_of():
     assert layers['gn'].num_groups == layers['gn-ws'].num_groups == 4
     assert (layers['brn'].warmup_iters, layers['brn'].momentum) == (100, 0.01)
     windowed = [name for name in COMPETITORS if 'cbn' in name]
-    assert len(windowed) == 7
+    assert len(windowed) == 8
     for name in windowed:
         assert (layers[name].window_size, layers[name].burn_in) == (6, 30)
         assert getattr(layers[name], 'window_gradient', False) is ('window-gradient' in name)
-        assert (layers[name].averaging == 'exponential') is ('exponential' in name)
+        averaging = next((kind for kind in ('exponential', 'growing') if kind in name), 'window')
+        assert layers[name].averaging == averaging
     convs = {name: method.conv for name, method in COMPETITORS.items() if method.conv is not nn.Conv2d}
     centred = {name for name in COMPETITORS if name.endswith('-cen')} | {'mabn'}
     assert convs == {**dict.fromkeys(centred, CenteredConv2d), 'gn-ws': StandardizedConv2d}
