@@ -87,6 +87,9 @@ METHODS: Mapping[str, Method] = {
     'cbn-exponential-window-gradient': _with_window(
         'CBN, exponential, window_gradient', averaging='exponential', window_gradient=True
     ),
+    'naive-cbn-cen': replace(
+        _with_window('Naive CBN, centred', NaiveCrossIterationBatchNorm2d), conv=CenteredConv2d
+    ),
     'cbn-cen': replace(_with_window('CBN, centred'), conv=CenteredConv2d),
     'cbn-growing-window-gradient': _GROWING,
     'cbn-growing-window-gradient-cen': replace(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from mmdet_cbn.layers import AveragedBatchNorm2d
 
 from .methods import USUAL_BATCH
 
@@ -28,17 +30,16 @@ class SlowStatistics:
     """
 
     def __init__(self, network: nn.Module, images: int) -> None:
-        norms = trained_norms(network)
-        self._buffers = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var)]
-        if self._buffers:
-            self._own_momentum = norms[0].momentum
+        self._norms = trained_norms(network)
+        if self._norms:
+            self._own_momentum = self._norms[0].momentum
             self.momentum = min(self._own_momentum, USUAL_MOMENTUM * images / USUAL_BATCH)
             self._last = self._current()
             self._values = self._last.clone()
 
     def update(self) -> None:
         """Follow a training forward of the network."""
-        if self._buffers:
+        if self._norms:
             current = self._current()
             entered = self._last + (current - self._last) / self._own_momentum
             self._values.lerp_(entered, self.momentum)
@@ -46,8 +47,23 @@ class SlowStatistics:
 
     def put_in_place(self) -> None:
         """Replace the running statistics of the layers by these, after which neither is updated."""
-        if self._buffers:
-            vector_to_parameters(self._values, self._buffers)
+        if self._norms:
+            means, variances = self._values
+            channels = [norm.num_features for norm in self._norms]
+            if self._averages_squares:
+                variances = variances - means.square()
+            for norm, mean, var in zip(
+                self._norms, means.split(channels), variances.split(channels), strict=True
+            ):
+                norm.running_mean.copy_(mean)
+                norm.running_var.copy_(var)
+
+    @property
+    def _averages_squares(self) -> bool:
+        return isinstance(self._norms[0], AveragedBatchNorm2d)
 
     def _current(self) -> Tensor:
-        return parameters_to_vector(self._buffers)
+        """Return what is averaged, shape (2, channels of all layers)."""
+        means = torch.cat([norm.running_mean for norm in self._norms])
+        variances = torch.cat([norm.running_var for norm in self._norms])
+        return torch.stack((means, variances + means.square() if self._averages_squares else variances))

@@ -20,6 +20,7 @@ WORKERS = 8  # as many as GPUs in the papers
 
 # They tell the parts of other methods apart, at one batch size.
 PARTS = (
+    'naive-cbn-cen',
     'cbn-cen',
     'cbn-exponential',
     'cbn-exponential-window-gradient',

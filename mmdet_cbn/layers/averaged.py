@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..ops import ExponentialMoments, PooledMoments, all_finite, averaged_normalize
+from ..ops import (
+    ExponentialMoments,
+    Moments,
+    PooledMoments,
+    all_finite,
+    averaged_normalize,
+    batch_moments,
+    store_as,
+)
 from .cross_iteration_norm import BatchStatistics, CrossIterationStatistics, WindowGradient
 from .growing_window import GrowingWindow
 from .naive_cross_iteration import NaiveCrossIterationBatchNorm2d
@@ -64,12 +72,14 @@ class AveragedBatchNorm2d(NaiveCrossIterationBatchNorm2d, _BatchNorm):  # MMEngi
 
     MABN averages like this behind centred convolutions, where it needs no mean. It differs in a window of m
     equal weights and in its correction r towards the running value. Nothing here needs the convolution in
-    front, so no pairing and no other convolution; a :class:`CenteredConv2d` helps all the same.
+    front, so no pairing and no other convolution. If a :class:`CenteredConv2d` helps depends on the task.
 
-    In eval mode and in checkpoints it is BN, and in the first iteration and during burn-in also in training.
-    The averages of the backward pass are of the scale of the loss: a dynamic loss scale that jumps is felt
-    for k iterations. Unusual inputs: as in :class:`CrossIterationBatchNorm2d`; a gradient that is not finite
-    does not enter.
+    The running statistics average mean and mean of squares likewise, with ``momentum``: the variance of BN's
+    leaves out how the means of batches differ, which is part of what normalizes in training here. In eval
+    mode and in checkpoints it is BN, and in the first iteration and during burn-in also in training. The
+    averages of the backward pass are of the scale of the loss: a dynamic loss scale that jumps is felt for k
+    iterations. Unusual inputs: as in :class:`CrossIterationBatchNorm2d`; a gradient that is not finite does
+    not enter.
 
     Args:
         num_features: Channels C of the input (N, C, H, W).
@@ -124,6 +134,18 @@ class AveragedBatchNorm2d(NaiveCrossIterationBatchNorm2d, _BatchNorm):  # MMEngi
             device=device,
             dtype=dtype,
         )
+
+    def _batch_moments(self, x: Tensor, running: Moments | None = None) -> tuple[Moments, Moments | None]:
+        return batch_moments(x), None  # BN's kernel moves the running statistics otherwise
+
+    def _moved_running_statistics(self, batch: Moments, positions: int | Tensor) -> Moments:
+        """Average mean and mean of squares, as training does: BN leaves the spread of the means out."""
+        mean, var = (values.to(batch.mean.dtype) for values in self._finite_running_statistics())
+        momentum = self._momentum(batch.mean.dtype)
+        spread = momentum * (1 - momentum) * (batch.mean - mean).square()
+        moved = mean.lerp(batch.mean, momentum), var.lerp(batch.var, momentum) + spread
+        kept_mean, kept_var, _ = self._running_buffers()
+        return Moments(store_as(moved[0], kept_mean.dtype), store_as(moved[1], kept_var.dtype))
 
     def _use_window(
         self,

@@ -36,6 +36,18 @@ class LiteralAvgBN(LiteralGrowingCBN):
         self.share = shares[-1]
         return tuple(_average(shares, values[::-1]).detach() for values in (mus, nus))
 
+    def _update_running_statistics(self, mu: Tensor, nu: Tensor, count: float) -> None:
+        self.batches += 1
+        momentum = 1 / self.batches if self.momentum is None else self.momentum
+        square = (1 - momentum) * (self.running_var + self.running_mean**2) + momentum * nu
+        self.running_mean = (1 - momentum) * self.running_mean + momentum * mu
+        self.running_var = square - self.running_mean**2
+
+    def collect(self, batches: list[Tensor]) -> None:
+        super().collect(batches)
+        square = torch.stack([y.square().mean(POSITIONS) for y in batches]).mean(0).detach()
+        self.running_var = square - self.running_mean**2
+
     def _affine(self, y: Tensor, mean: Tensor, var: Tensor) -> Tensor:
         share, z = self.share, (y - mean[EACH]) / (var[EACH] + 1e-5).sqrt()
         self.share = None  # evaluation is plain

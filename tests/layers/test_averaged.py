@@ -88,7 +88,20 @@ def test_burn_in_and_the_first_iteration_behind_it_are_bn(affine):
             out.backward(grad)
         same = torch.allclose(y.grad, other.grad, rtol=1e-9, atol=1e-9)
         assert same == torch.allclose(*outs, rtol=1e-9, atol=1e-9) == (iteration < 3)
-    torch.testing.assert_close(dict(norm.named_buffers())['running_var'], bn.running_var)
+    torch.testing.assert_close(norm.running_mean, bn.running_mean)
+
+
+@pytest.mark.parametrize('momentum', [0.3, None])
+def test_running_statistics_are_averages_of_mean_and_mean_of_squares(momentum):
+    norm = AveragedBatchNorm2d(CHANNELS, momentum=momentum).double()
+    mean, square = torch.zeros(CHANNELS, dtype=torch.float64), torch.ones(CHANNELS, dtype=torch.float64)
+    for number, (y, grad) in enumerate(some_calls(9), 1):
+        call(norm, y, grad)
+        share = momentum or 1 / number
+        mean = (1 - share) * mean + share * mean_of(y)
+        square = (1 - share) * square + share * mean_of(y**2)
+        torch.testing.assert_close(norm.running_mean, mean, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(norm.running_var, square - mean**2, rtol=1e-9, atol=1e-9)
 
 
 def test_a_window_of_one_iteration_is_bn():

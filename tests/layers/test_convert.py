@@ -95,7 +95,10 @@ def test_layers_take_over_all_of_a_batch_norm(norm):
         assert tensors.keys() <= new.state_dict().keys()
         for key, tensor in tensors.items():
             assert getattr(new, key) is tensor
-    assert (model.bn1.eps, model.bn1.momentum) == (1e-3, 0.02 if norm.endswith('MABN') else 0.3)
+    assert (model.bn1.eps, model.bn1.momentum) == (
+        1e-3,
+        0.02 if norm.endswith('MABN') or norm == 'AvgBN' else 0.3,
+    )
     assert model.bn2.weight is None
     assert not model.bn1.weight.requires_grad
     assert model.bn1.bias.requires_grad

@@ -44,6 +44,7 @@ NORMS = {
     'cbn-window-gradient': {'type': 'CBN', 'window_gradient': True},
     'cbn-exponential': {'type': 'CBN', 'averaging': 'exponential'},
     'cbn-exponential-window-gradient': {'type': 'CBN', 'averaging': 'exponential', 'window_gradient': True},
+    'naive-cbn-cen': {'type': 'NaiveCBN'},
     'cbn-cen': {'type': 'CBN'},
     'cbn-growing-window-gradient': GROWING,
     'cbn-growing-window-gradient-cen': GROWING,
@@ -52,7 +53,7 @@ NORMS = {
     'mabn': {'type': 'MABN'},
     'mabn-plain': {'type': 'MABN'},
 }
-CENTRED = ('bn-cen', 'cbn-cen', 'cbn-growing-window-gradient-cen', 'avgbn-cen', 'mabn')
+CENTRED = ('bn-cen', 'naive-cbn-cen', 'cbn-cen', 'cbn-growing-window-gradient-cen', 'avgbn-cen', 'mabn')
 CONVS = {**dict.fromkeys(CENTRED, {'type': 'CenConv2d'}), 'gn-ws': {'type': 'ConvWS'}}
 
 

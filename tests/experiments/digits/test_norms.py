@@ -39,6 +39,7 @@ def test_what_each_method_is_made_of():
         'cbn-window-gradient': CrossIterationBatchNorm2d,
         'cbn-exponential': CrossIterationBatchNorm2d,
         'cbn-exponential-window-gradient': CrossIterationBatchNorm2d,
+        'naive-cbn-cen': NaiveCrossIterationBatchNorm2d,
         'cbn-cen': CrossIterationBatchNorm2d,
         'cbn-growing-window-gradient': CrossIterationBatchNorm2d,
         'cbn-growing-window-gradient-cen': CrossIterationBatchNorm2d,
@@ -50,7 +51,7 @@ def test_what_each_method_is_made_of():
     assert layers['gn'].num_groups == layers['gn-ws'].num_groups == 4
     assert (layers['brn'].warmup_iters, layers['brn'].momentum) == (100, 0.01)
     windowed = [name for name in COMPETITORS if 'cbn' in name]
-    assert len(windowed) == 8
+    assert len(windowed) == 9
     for name in windowed:
         assert (layers[name].window_size, layers[name].burn_in) == (6, 30)
         assert getattr(layers[name], 'window_gradient', False) is ('window-gradient' in name)

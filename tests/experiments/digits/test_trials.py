@@ -45,7 +45,7 @@ def test_learning_rate_follows_the_linear_rule_and_the_schedule():
 
 @pytest.mark.parametrize('method', COMPETITORS)
 def test_a_trial_repeats_bit_by_bit(method):
-    windowed = {'window_size': 3, 'burn_in': 1} if COMPETITORS[method].has_window else {}
+    windowed = {'window_size': 3, 'burn_in': 1} if COMPETITORS[method].window_size else {}
     trial = Trial(method, batch_size=4, seed=1, images=10, **windowed)
     first = run_trial(trial)
     torch.manual_seed(7)
