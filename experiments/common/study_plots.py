@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -14,7 +15,8 @@ from .methods import METHODS
 from .seeds import Cell, Measure, summarize
 from .study_tables import cells
 
-_COLOURS = (*(f'C{number}' for number in range(10)), 'black')
+_SHADES = colormaps['tab20'].colors  # type: ignore[attr-defined]
+_COLOURS = (*_SHADES[::2], *_SHADES[1::2])  # dark ones first
 _MARKERS = 'osv^DPX*<>h'
 _LINES = ('-', '--', ':', '-.', (0, (6, 1)), (0, (4, 1, 1, 1, 1, 1)), (0, (1, 1)))
 

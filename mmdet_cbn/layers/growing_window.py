@@ -32,6 +32,6 @@ class GrowingWindow(ExponentialWindow):
         return 2 / self.share - 1
 
     def average(self, current: Moments, past: Moments) -> ExponentialMoments:
-        """Return mu_bar and var_bar of the current iteration and :meth:`statistics` (eq. 9 to 11)."""
+        """Return mu_bar and var_bar of the current iteration and ``statistics()`` (eq. 9 to 11)."""
         weights = (1 / self.share + GROWTH).clamp(1, 1 / self.alpha)
         return pool_exponentially(current, past, 1 / weights)
