@@ -52,6 +52,13 @@ def parse_args() -> Namespace:
         metavar='METHOD',
         help=f'some of {", ".join(COMPETITORS)} (default: all)',
     )
+    parser.add_argument(
+        '--batch-sizes',
+        nargs='+',
+        type=positive_integer,
+        metavar='N',
+        help='images a batch of one process, in the order in which they run (default: 1 2 4 8 32)',
+    )
     parser.add_argument('--seeds', type=positive_integer, metavar='N', help='trials of each kind')
     parser.add_argument('--images', type=positive_integer, metavar='N', help='training samples an epoch')
     parser.add_argument(
@@ -70,6 +77,8 @@ def parse_args() -> Namespace:
 def chosen_scale(args: Namespace) -> Scale:
     """Return how large a study the command line asks for."""
     given = {name: getattr(args, name) for name in ('seeds', 'images') if getattr(args, name)}
+    if args.batch_sizes:
+        given['batch_sizes'] = tuple(args.batch_sizes)
     return replace(QUICK if args.quick else FULL, **given)
 
 

@@ -95,6 +95,15 @@ def test_a_damaged_result_is_one_message(monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == [damaged.parent]
 
 
+def test_batch_sizes_run_in_the_order_in_which_they_are_given(monkeypatch, tmp_path, capsys):
+    run_here(
+        monkeypatch,
+        *('--out', tmp_path, '--quick', '--dry-run', '--methods', 'bn', 'gn', '--batch-sizes', '4', '2'),
+    )
+    rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert rows[:2] == [['batch_size', '4'], ['batch_size', '2']]
+
+
 def test_a_dry_run_prints_the_plan_and_runs_nothing(monkeypatch, tmp_path, capsys):
     run_here(monkeypatch, '--out', tmp_path, '--quick', '--dry-run', '--methods', 'bn', 'cbn')
     heading, *rows = capsys.readouterr().out.splitlines()
