@@ -51,10 +51,13 @@ def test_what_is_finished_is_not_planned():
 
 
 def test_the_size_of_the_full_study():
-    """Ten methods in one process, of which five have a window; batch size 2 is shared, and so is k = 8."""
-    batch_sizes, workers, iterations = 4 * 10 + 5, 3 * 11, 3 * 10 + 5
-    window_sizes, burn_ins = 6 * 5, 4 * 4
-    settings = batch_sizes + workers + iterations + window_sizes + burn_ins
+    """Twelve methods in one process, three with the paper's window and three with a growing one.
+
+    The former are BN at batch size 32. Batch size 2 is shared, and so are k = 1, 8 and 32.
+    """
+    batch_sizes, parts, workers, iterations = 4 * 12 + 9, 6, 3 * 13, 3 * 12 + 9
+    spans, window_sizes, burn_ins = 4 * 3, 6 * 3, 4 * 2
+    settings = batch_sizes + parts + workers + iterations + spans + window_sizes + burn_ins
     assert count_expected(make_comparisons(FULL), 5, {}.get) == (4 + 5) * settings
 
 

@@ -37,7 +37,7 @@ def entering(method, y):
     values = y.detach().transpose(0, 1).flatten(1)
     if method.startswith('avgbn'):
         return values.mean(1), values.square().mean(1)
-    if method == 'mabn':
+    if method.startswith('mabn'):
         return torch.zeros_like(values[:, 0]), values.square().mean(1)
     return values.mean(1), values.var(1)
 
