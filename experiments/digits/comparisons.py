@@ -95,9 +95,13 @@ def make_comparisons(scale: Scale, methods: Collection[str] = tuple(COMPETITORS)
         rows: Collection[str],
         values: Collection[int],
         make: Callable[[str, int], Trial],
+        log_axis: bool = True,
     ) -> Comparison:
         settings = {method: {value: make(method, value) for value in values} for method in rows}
-        return Comparison(name, title, axis, settings, SEARCH, log_axis='batch size' in axis)
+        return Comparison(name, title, axis, settings, SEARCH, log_axis)
+
+    def with_window(method: str, k: int) -> Trial:
+        return setting(method, SMALL_BATCH, window_size=k)
 
     comparisons = (
         comparison(
@@ -138,7 +142,7 @@ def make_comparisons(scale: Scale, methods: Collection[str] = tuple(COMPETITORS)
             'span k (iterations)',
             [*reference, *growing],
             scale.spans,
-            lambda method, k: setting(method, SMALL_BATCH, window_size=k),
+            with_window,
         ),
         comparison(
             'window_size',
@@ -146,7 +150,8 @@ def make_comparisons(scale: Scale, methods: Collection[str] = tuple(COMPETITORS)
             'window size k (iterations)',
             [*reference, *windowed],
             scale.window_sizes,
-            lambda method, k: setting(method, SMALL_BATCH, window_size=k),
+            with_window,
+            log_axis=False,
         ),
         comparison(
             'burn_in',
@@ -155,6 +160,7 @@ def make_comparisons(scale: Scale, methods: Collection[str] = tuple(COMPETITORS)
             [*reference, *corrected],
             scale.burn_ins,
             lambda method, epochs: setting(method, SMALL_BATCH, burn_in=epochs),
+            log_axis=False,
         ),
     )
     return tuple(comparison for comparison in comparisons if {*comparison.settings} - {*reference})

@@ -55,8 +55,8 @@ class AveragedStatistics(CrossIterationStatistics):
 class AveragedBatchNorm2d(NaiveCrossIterationBatchNorm2d, _BatchNorm):  # MMEngine looks at direct bases
     r"""AvgBN: BN whose statistics are exponential averages over iterations in both passes. Ours.
 
-    BN's gradient has three statistics of the batch beside the mean and the variance of the forward pass: with
-    z = (y - mean) / sqrt(var + eps) and g = gamma * dL/dout, it is
+    BN takes four statistics from the batch: mean and variance in the forward pass, and two means in its
+    gradient, with z = (y - mean) / sqrt(var + eps) and g = gamma * dL/dout:
 
     .. math:: dL/dy = (g - \overline{g} - z\, \overline{g z}) / \sqrt{var + eps}
 
@@ -73,6 +73,8 @@ class AveragedBatchNorm2d(NaiveCrossIterationBatchNorm2d, _BatchNorm):  # MMEngi
     MABN averages like this behind centred convolutions, where it needs no mean. It differs in a window of m
     equal weights and in its correction r towards the running value. Nothing here needs the convolution in
     front, so no pairing and no other convolution. If a :class:`CenteredConv2d` helps depends on the task.
+    Online Normalization (Chiley et al., NeurIPS 2019, arXiv 1905.05894) has exponential averages in the
+    forward pass, too, and a control process in the backward pass.
 
     The running statistics average mean and mean of squares likewise, with ``momentum``: the variance of BN's
     leaves out how the means of batches differ, which is part of what normalizes in training here. In eval

@@ -215,7 +215,8 @@ class CrossIterationNorm(StatefulNorm):
         Who adds to it makes it the layer's; a forward pass without gradients leaves the layer's alone.
         """
         kind, size = WINDOWS[self.averaging], self.window_size
-        if isinstance(self.window, kind) and self.window.matches(size, mean, theta, groups):
+        # Its very type: a growing window is an exponential one besides.
+        if type(self.window) is kind and self.window.matches(size, mean, theta, groups):
             return self.window
         self._refuse_capture(mean)
         return kind(size, mean, theta, groups)

@@ -7,7 +7,7 @@ from torch import Tensor
 from ..ops import ExponentialMoments, Moments, pool_exponentially
 from .exponential_window import ExponentialWindow
 
-GROWTH = 0.02
+GROWTH = 0.02  # of the sum of weights, an iteration; chosen in a detector from scratch: docs/study.md
 
 
 class GrowingWindow(ExponentialWindow):
@@ -29,7 +29,7 @@ class GrowingWindow(ExponentialWindow):
     @property
     def fill(self) -> Tensor:
         """The span of which the latest iteration's weight is the alpha, shape ()."""
-        return 2 / self.share - 1
+        return (2 / self.share - 1).clamp(min=0)  # 0 before the first entry, whose weight is huge
 
     def average(self, current: Moments, past: Moments) -> ExponentialMoments:
         """Return mu_bar and var_bar of the current iteration and ``statistics()`` (eq. 9 to 11)."""

@@ -95,7 +95,7 @@ def _load(norm: StatefulNorm, saved: Mapping[str, Any] | None, conv: nn.Module |
     window = _make_window(saved['window'], norm.iterations.device)
     if window is None:
         return 'its window was saved by another version of mmdet_cbn'
-    if not isinstance(window, WINDOWS[norm.averaging]):
+    if type(window) is not WINDOWS[norm.averaging]:
         return f'it was saved with another averaging, the layer has averaging={norm.averaging!r}'
     if window.window_size != norm.window_size:
         sizes = f'window_size={window.window_size}, the layer has window_size={norm.window_size}'

@@ -36,9 +36,8 @@ class _AveragedNormalize(torch.autograd.Function):
         positions = x.numel() // x.size(1)
         of_mean, of_std = ctx.average(torch.stack((sum_g, sum_gz)) * (weight / positions))
         invstd = torch.rsqrt(var + ctx.eps)
-        slope = -of_std * invstd.square()
-        offset = torch.addcmul(of_mean * invstd, slope, mean).neg_()
-        grad_x.addcmul_(x, slope.to(x.dtype)[:, None, None]).add_(offset.to(x.dtype)[:, None, None])
+        # -(of_mean + z * of_std) * invstd; a product with x itself would round at the size of its mean.
+        grad_x.add_(eval_batch_norm(x, -of_std * invstd, -of_mean * invstd, mean, var, ctx.eps))
         return grad_x, sum_gz, sum_g, None, None, None, None
 
 

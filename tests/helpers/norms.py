@@ -13,6 +13,7 @@ from mmdet_cbn.layers import (
     BatchRenorm2d,
     CenteredConv2d,
     CrossIterationBatchNorm2d,
+    CrossIterationNorm,
     MovingAverageBatchNorm2d,
     NaiveCrossIterationBatchNorm2d,
 )
@@ -57,6 +58,8 @@ NORMS = {
     'MABN': Norm(MovingAverageBatchNorm2d, 'MABN', {'buffer_size': 3, 'warmup_iters': 2}, CenteredConv2d),
     'BRN': Norm(BatchRenorm2d, 'BRN', {'warmup_iters': 3}),
 }
+# What keeps a window of iterations.
+WINDOWED = tuple(name for name, norm in NORMS.items() if issubclass(norm.layer, CrossIterationNorm))
 TYPES = tuple(dict.fromkeys(norm.type for norm in NORMS.values()))
 every_norm = pytest.mark.parametrize('name', NORMS)
 every_type = pytest.mark.parametrize('kind', TYPES)

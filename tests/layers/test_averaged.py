@@ -125,22 +125,30 @@ def test_on_average_the_gradient_neither_shifts_nor_scales():
 
 
 def test_a_gradient_that_is_not_finite_does_not_enter():
-    norms = [AveragedBatchNorm2d(CHANNELS, window_size=4).double() for _ in range(2)]
-    gamma, beta = parameters(norms[0])
-    parameters(norms[1])
+    norm = AveragedBatchNorm2d(CHANNELS, window_size=4).double()
+    gamma, beta = parameters(norm)
     formulas = Formulas(4)
-    calls = list(some_calls(6))
-    for number, (y, grad) in enumerate(calls):
+    for number, (y, grad) in enumerate(some_calls(6)):
         if number == 3:
-            kept = norms[0].window.gradients.clone()
-            call(norms[0], y, grad * torch.inf)
-            assert torch.equal(norms[0].window.gradients, kept)
+            kept = norm.window.gradients.clone()
+            call(norm, y, grad * torch.inf)
+            assert torch.equal(norm.window.gradients, kept)
             formulas.step(y, gamma, beta, grad)
             formulas.of_g[-1] = formulas.average(formulas.of_g[:-1])  # as if it had been the average
             formulas.of_gz[-1] = formulas.average(formulas.of_gz[:-1])
         else:
             expected = formulas.step(y, gamma, beta, grad)
-            torch.testing.assert_close(call(norms[0], y, grad), expected, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(call(norm, y, grad), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_large_mean_costs_half_types_nothing():
+    """With a mean of 100 standard deviations the gradient has the rounding of its own type, no more."""
+    generator = torch.Generator().manual_seed(0)
+    y = (100 + torch.randn(2, CHANNELS, 16, 16, generator=generator)).bfloat16()
+    grad = (1 + torch.randn(2, CHANNELS, 16, 16, generator=generator)).bfloat16()
+    _, found, *_ = call(AveragedBatchNorm2d(CHANNELS), y, grad)
+    _, expected, *_ = call(AveragedBatchNorm2d(CHANNELS).double(), y.double(), grad.double())
+    torch.testing.assert_close(found.double(), expected, rtol=2**-6, atol=2**-6)
 
 
 def test_local_state_gives_the_averages_of_both_passes_back():

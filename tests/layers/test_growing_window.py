@@ -5,6 +5,9 @@ import torch
 from torch import nn
 
 from mmdet_cbn.layers import CrossIterationBatchNorm2d, NaiveCrossIterationBatchNorm2d, pair_conv_norm
+from mmdet_cbn.layers.cross_iteration_norm import WINDOWS
+from mmdet_cbn.layers.growing_window import GrowingWindow
+from mmdet_cbn.layers.local_state import load_local_state, local_state
 from tests.helpers.following import GEOMETRIES, follow, make_conv
 from tests.helpers.literal_exponential import LiteralGrowingCBN
 
@@ -39,3 +42,22 @@ def test_the_span_grows_by_one_iteration_in_25_until_it_is_k():
         fills.append(float(block[1].window.fill))
     assert fills[:76] == pytest.approx([1 + t / 25 for t in range(76)], rel=1e-4)
     assert fills[-1] == pytest.approx(5)
+
+
+def test_a_window_without_entries_has_a_fill_of_0():
+    assert float(GrowingWindow(5, torch.zeros(3)).fill) == 0
+
+
+@pytest.mark.parametrize('kinds', [('growing', 'exponential'), ('exponential', 'growing')])
+def test_another_averaging_begins_anew(kinds):
+    """A growing window is an exponential one besides, and must not pass for it."""
+    norm, other = (NaiveCrossIterationBatchNorm2d(4, averaging=kind) for kind in kinds)
+    for _ in range(3):
+        norm(torch.randn(2, 4, 5, 5))
+    other.load_state_dict(norm.state_dict())
+    (reason,) = load_local_state(other, local_state(norm)).values()
+    assert f'averaging={kinds[1]!r}' in reason
+    norm.averaging = kinds[1]
+    norm(torch.randn(2, 4, 5, 5))
+    assert type(norm.window) is WINDOWS[kinds[1]]
+    assert float(norm.window.fill) == pytest.approx(1)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mmdet_cbn.layers import pair_conv_norm
-from tests.helpers.norms import NORMS
+from tests.helpers.norms import NORMS, WINDOWED
 from tests.helpers.small_detector import SmallDetector, detection_loss, images, train
 from tests.helpers.snapshot import assert_same, snapshot
 
@@ -37,7 +37,7 @@ def test_checkpointing_equals_the_plain_run(kind, use_reentrant):
         model = SmallDetector(kind, mode, shared_head=not use_reentrant)
         losses = train(model, after_step=lambda step, model=model: step % 5 or validate(model))
         runs.append({'losses': torch.stack(losses), **snapshot(model)})
-    twice = use_reentrant and ('CBN' in kind or kind == 'AvgBN')
+    twice = use_reentrant and kind in WINDOWED
     assert_same(*runs, but=MOVED_TWICE if twice else ())
 
 
@@ -117,7 +117,7 @@ def test_a_batch_without_a_backward_pass_is_skipped(kind):
             x = (torch.arange(384.0).view(2, 3, 8, 8) * (step + 1)).cos().requires_grad_()
             checkpoint(block, x, use_reentrant=True).square().sum().backward()
         runs.append(snapshot(block))
-    assert_same(*runs, but=MOVED_TWICE if 'CBN' in kind or kind == 'AvgBN' else ())
+    assert_same(*runs, but=MOVED_TWICE if kind in WINDOWED else ())
 
 
 @every_kind

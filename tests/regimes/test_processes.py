@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.helpers import processes
+from tests.helpers.norms import WINDOWED
 from tests.helpers.small_detector import METHODS, STEPS, SmallDetector, detection_loss, images, train
 from tests.helpers.snapshot import assert_nearly_same, snapshot
 
@@ -82,7 +83,7 @@ def test_processes_share_the_weights_and_nothing_else(method, world_size, traine
     first, *others = results
     parameters = [name for name, _ in SmallDetector(method).named_parameters()]
     windows = [name for name in first if name.endswith('window.flat')]
-    assert bool(windows) == ('CBN' in method or method == 'AvgBN')
+    assert bool(windows) == (method in WINDOWED)
     for other in others:
         for name in parameters:
             assert torch.equal(other[name], first[name]), name
