@@ -14,9 +14,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
 from mmdet_cbn.analysis.statistics.recorder import StatisticsRecorder
+from mmdet_cbn.layers.window import Window
 
 from .common.argument_types import positive_integer
-from .common.methods import paper_window_size
 from .digits.network import build_network
 from .digits.norms import COMPETITORS, SYNC, make_norm
 from .digits.task import endless_batches, training_samples
@@ -67,7 +67,7 @@ def parse_args() -> Namespace:
 
 def record(args: Namespace) -> tuple[StatisticsRecorder, float]:
     """Train, and return what was recorded and the mean loss of the later half of the run."""
-    window_size, burn_in = paper_window_size(args.batch_size), round(BURN_IN * args.iterations)
+    window_size, burn_in = Window.size_for(args.batch_size), round(BURN_IN * args.iterations)
     norm = make_norm(args.method, window_size, burn_in, args.iterations)
     model = build_network(norm, COMPETITORS[args.method].conv).train()
     optimizer = make_optimizer(model, LEARNING_RATE * args.batch_size)

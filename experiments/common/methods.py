@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,22 +16,13 @@ from mmdet_cbn.layers import (
     MovingAverageBatchNorm2d,
     NaiveCrossIterationBatchNorm2d,
 )
+from mmdet_cbn.layers.growing_window import GrowingWindow
+from mmdet_cbn.layers.window import Window
 
 from .standardized_conv import StandardizedConv2d
 
 REFERENCE = 'bn'  # what the others are compared with
 USUAL_BATCH = 32  # images, with which BN does well
-LONG_WINDOW = 64  # images, in a window that remembers them at no cost
-
-
-def paper_window_size(images: int) -> int:
-    """Return the CBN paper's k for the images of a batch: at least 16 of them, at most 8 iterations."""
-    return min(math.ceil(16 / images), 8)
-
-
-def long_window_size(images: int) -> int:
-    """Return k for the images of a batch where the window's memory does not depend on it."""
-    return math.ceil(LONG_WINDOW / images)
 
 
 @dataclass(frozen=True)
@@ -64,14 +54,14 @@ class Method:
 
 
 def _with_window(label: str, norm: type[nn.Module] = CrossIterationBatchNorm2d, **arguments: Any) -> Method:
-    return Method(label, norm, arguments, window_size=paper_window_size, has_burn_in=True)
+    return Method(label, norm, arguments, window_size=Window.size_for, has_burn_in=True)
 
 
 _GROWING = Method(
     'CBN, growing, window_gradient',
     CrossIterationBatchNorm2d,
     {'averaging': 'growing', 'window_gradient': True},
-    window_size=long_window_size,
+    window_size=GrowingWindow.size_for,
 )
 METHODS: Mapping[str, Method] = {
     'bn': Method('BN', nn.BatchNorm2d),
@@ -95,9 +85,9 @@ METHODS: Mapping[str, Method] = {
     'cbn-growing-window-gradient-cen': replace(
         _GROWING, label='CBN, growing, window_gradient, centred', conv=CenteredConv2d
     ),
-    'avgbn': Method('AvgBN', AveragedBatchNorm2d, window_size=long_window_size),
+    'avgbn': Method('AvgBN', AveragedBatchNorm2d, window_size=GrowingWindow.size_for),
     'avgbn-cen': Method(
-        'AvgBN, centred', AveragedBatchNorm2d, conv=CenteredConv2d, window_size=long_window_size
+        'AvgBN, centred', AveragedBatchNorm2d, conv=CenteredConv2d, window_size=GrowingWindow.size_for
     ),
     'mabn': Method('MABN', MovingAverageBatchNorm2d, conv=CenteredConv2d),
     'mabn-plain': Method('MABN, not centred', MovingAverageBatchNorm2d),

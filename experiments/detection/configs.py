@@ -55,6 +55,7 @@ def changes(run: DetectionRun) -> dict[str, Any]:
             'backbone': {'frozen_stages': 4, 'norm_eval': True} if regime.pretrained else chosen,
             'neck': chosen,
             'roi_head': {'bbox_head': chosen, 'mask_head': chosen},
+            'train_cfg': {'rcnn': {'sampler': {'num': regime.regions}}},
         },
         'train_dataloader': {'batch_size': run.batch_size},
         'train_cfg': {'max_epochs': run.epochs, 'val_interval': run.epochs},

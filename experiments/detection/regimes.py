@@ -27,6 +27,7 @@ class Regime:
         schedule: Of the learning rate behind its warm-up: for a number of epochs a scheduler.
         pretrained: Whether the backbone has been trained before, on other images, and is frozen, with BN. The
             norm that is compared is in FPN and heads then, else in the backbone too.
+        regions: RoIs of an image that train the heads. Fewer make the statistics of a batch noisier.
     """
 
     title: str
@@ -35,6 +36,7 @@ class Regime:
     optimizer: Mapping[str, Any]
     schedule: Mapping[str, Any]
     pretrained: bool
+    regions: int
 
 
 def _rates(*rates: float) -> RateSearch:
@@ -49,6 +51,7 @@ REGIMES: Mapping[str, Regime] = {
         optimizer={'type': 'AdamW', 'weight_decay': 0.01},
         schedule={'type': 'CosineAnnealingLR'},
         pretrained=False,
+        regions=64,
     ),
     'pretrained': Regime(
         'Detector with a pretrained, frozen backbone',
@@ -57,6 +60,7 @@ REGIMES: Mapping[str, Regime] = {
         optimizer={'type': 'SGD', 'momentum': 0.9, 'weight_decay': 0.0001},
         schedule={'type': 'MultiStepLR', 'gamma': 0.1},
         pretrained=True,
+        regions=16,
     ),
 }
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from mmdet_cbn.layers.window import Window
+
 from ..common.comparisons import Comparison
-from ..common.methods import REFERENCE, paper_window_size
+from ..common.methods import REFERENCE
 from .measures import SEARCH
 from .norms import COMPETITORS, SYNC
 from .trials import Trial
@@ -155,7 +157,7 @@ def make_comparisons(scale: Scale, methods: Collection[str] = tuple(COMPETITORS)
         ),
         comparison(
             'burn_in',
-            f'Burn-in at batch size {SMALL_BATCH}, k = {paper_window_size(SMALL_BATCH)}',
+            f'Burn-in at batch size {SMALL_BATCH}, k = {Window.size_for(SMALL_BATCH)}',
             'burn-in (epochs of 12)',
             [*reference, *corrected],
             scale.burn_ins,

@@ -33,8 +33,9 @@ class CrossIterationHook(Hook):
         burn_in_epochs: Epochs with window size 1, fractions allowed; None leaves each layer's ``burn_in``.
             A layer that runs several times an iteration (a head shared by FPN levels) counts it in
             iterations all the same.
-        window_size: For all layers; 'auto' is the CBN paper's min(ceil(16 / batch size), 8) with the batch
-            size of one process; None leaves each layer's ``window_size``.
+        window_size: For all layers; 'auto' is the CBN paper's min(ceil(16 / N), 8) for the N images in the
+            batch of a process, ceil(64 / N) for averages that grow (AvgBN); None leaves each layer's
+            ``window_size``.
         save_window: Keep what the norm layers of each process remember beside every checkpoint, in files
             ``<checkpoint>.norms_rank<r>_of_<n>.pt``, so that a resumed run goes on bit for bit: the windows
             (each k - 1 times the weights of its convolution) and the buffers, of which a checkpoint has those
@@ -78,13 +79,11 @@ class CrossIterationHook(Hook):
         if not layers and not self.save_window:
             runner.logger.warning('CrossIterationHook: the model has no CBN or NaiveCBN layer')
         if self.window_size is not None:
+            # The loader's own batch_size is None where the config has a batch_sampler.
+            images = runner.train_dataloader.batch_sampler.batch_size
             size = self.window_size
-            if isinstance(size, str):  # 'auto'
-                # The loader's own batch_size is None where the config has a batch_sampler.
-                images = runner.train_dataloader.batch_sampler.batch_size
-                size = min(math.ceil(16 / images), 8)
             for layer in layers:
-                layer.window_size = size
+                layer.window_size = layer.window_size_for(images) if isinstance(size, str) else size
         self.first_iteration = runner.iter
         if runner.iter == 0:
             # Not a resumed run: a model fine-tuned from a CBN checkpoint starts its burn-in anew.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -46,6 +47,11 @@ class FlatWindow:
         self.channels = mean.numel()
         self.groups, self.size = (0, 0) if theta is None else (groups, theta.size(1))
         self.flat = mean.new_zeros(rows, self._start + columns * self.channels)
+
+    @staticmethod
+    def size_for(images: int) -> int:
+        """Return the CBN paper's k for the images of a batch: at least 16 of them, at most 8 iterations."""
+        return min(math.ceil(16 / images), 8)
 
     @property
     def mean_derivative(self) -> Tensor:

@@ -246,6 +246,18 @@ def test_automatic_window_size(coco, tmp_path, batch_size, batch_sampler, expect
     assert {norm.window_size for norm in norms.values()} == {expected}
 
 
+def test_automatic_window_size_where_the_span_costs_nothing(coco, tmp_path):
+    """64 images of a process for averages that grow, beside the paper's rule for equal windows."""
+    model = detector({'type': 'CBN', 'averaging': 'growing'}, {'type': 'AvgBN'})
+    model['bbox_head']['norm_cfg'] = {'type': 'CBN', 'averaging': 'exponential'}
+    runner = make_runner(coco, tmp_path, batch_size=3, model=model)
+    hook = CrossIterationHook(window_size='auto')
+    hook.before_run(runner)
+    hook.before_train(runner)
+    norms = cross_iteration_layers(runner.model)
+    assert [norms[name].window_size for name in (IN_BACKBONE, IN_NECK, IN_HEAD)] == [22, 22, 6]
+
+
 def test_window_size_for_all_layers(coco, tmp_path):
     run = Trained(coco, tmp_path, CrossIterationHook(window_size=2))
     assert {norm.window_size for norm in run.norms.values()} == {2}

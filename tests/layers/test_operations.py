@@ -7,6 +7,7 @@ from torch import nn
 from experiments.benchmarks.measuring import settle
 from experiments.benchmarks.operations import training_operations
 from mmdet_cbn.layers import (
+    AveragedBatchNorm2d,
     BatchRenorm2d,
     CenteredConv2d,
     CrossIterationBatchNorm2d,
@@ -34,6 +35,7 @@ LIMITS = {
     ),
     'Naive CBN': (NaiveCrossIterationBatchNorm2d, {}, 43),
     'Naive CBN, exponential': (NaiveCrossIterationBatchNorm2d, {'averaging': 'exponential'}, 39),
+    'AvgBN': (AveragedBatchNorm2d, {}, 58),
     'MABN': (MovingAverageBatchNorm2d, {}, 45),
     'BRN': (BatchRenorm2d, {}, 35),
 }

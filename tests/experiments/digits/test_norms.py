@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.common.methods import long_window_size, paper_window_size
 from experiments.common.standardized_conv import StandardizedConv2d
 from experiments.digits.norms import COMPETITORS, make_norm
 from mmdet_cbn.layers import (
@@ -15,14 +14,6 @@ from mmdet_cbn.layers import (
     MovingAverageBatchNorm2d,
     NaiveCrossIterationBatchNorm2d,
 )
-
-
-def test_window_size_by_the_papers_rule():
-    assert [paper_window_size(size) for size in (1, 2, 3, 4, 8, 16, 32)] == [8, 8, 6, 4, 2, 1, 1]
-
-
-def test_window_size_where_it_costs_nothing():
-    assert [long_window_size(size) for size in (1, 2, 3, 4, 8, 32, 64)] == [64, 32, 22, 16, 8, 2, 1]
 
 
 def test_what_each_method_is_made_of():
