@@ -1,4 +1,4 @@
-# CBN in all four parts, on the generated shapes: what tools/quickstart.sh trains.
+# CBN in all four parts.
 _base_ = '../_base_/quickstart_mask-rcnn_r18.py'
 norm_cfg = dict(type='CBN', window_size=4)
 model = dict(

@@ -27,6 +27,7 @@ from ..common.argument_types import positive_integer
 from ..common.comparisons import Comparison, read_outcome
 from ..common.methods import METHODS
 from ..common.plan import count_expected, known_trials
+from ..common.records import restore
 from ..common.results import StudyError
 from ..common.study_plots import plot_comparison, plot_rates
 from ..common.study_tables import LEGEND, table, to_csv, to_markdown
@@ -36,6 +37,7 @@ from .configs import other_data, test_data
 from .measures import DRAWN, MEASURES, POPULATION_BOX, RATE
 from .regimes import REGIMES
 from .runs import only_study, pretrain, read_result, result_folder, train_and_write
+from .trials import DetectionRun
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,6 +51,9 @@ def parse_args() -> Namespace:
         epilog='example:\n  python -m experiments.detection --out work_dirs/detection --seeds 1',
     )
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where results go')
+    parser.add_argument(
+        '--records', type=Path, metavar='CSV', help='go on from the runs that this file has, as well'
+    )
     parser.add_argument('--report', action='store_true', help='run nothing, report what there is')
     for name, known in (('--regimes', REGIMES), ('--methods', METHODS)):
         parser.add_argument(
@@ -148,6 +153,9 @@ def main() -> None:
         held_out=args.held_out,
     )
     try:
+        if args.records:
+            curves = [measure.key for measure in MEASURES]
+            restore(args.records, DetectionRun, result_folder(args.out), curves)
         if not args.report:
             run_missing(comparisons, args)
         report(comparisons, args)

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from mmdet_cbn.whole_file import whole_file
 from ..common.argument_types import positive_integer
 from ..common.comparisons import Comparison, read_outcome
 from ..common.plan import count_expected, known_trials, plan
-from ..common.results import StudyError
+from ..common.records import restore
+from ..common.results import Result, StudyError
 from ..common.study_plots import plot_comparison, plot_curves, plot_rates
 from ..common.study_tables import LEGEND, table, to_csv, to_markdown
 from ..common.tables import text_table
@@ -31,7 +32,7 @@ from .measures import ACCURACY, CURVES, MEASURES, POPULATION, RATE, TRAINING_LOS
 from .norms import COMPETITORS
 from .runner import Results, run_trials
 from .speed import trial_seconds
-from .trials import Trial
+from .trials import EPOCHS, Trial
 
 
 def parse_args() -> Namespace:
@@ -67,6 +68,9 @@ def parse_args() -> Namespace:
         default=len(os.sched_getaffinity(0)),
         metavar='N',
         help='trials at a time, on one thread each (default: the number of cores, %(default)s)',
+    )
+    parser.add_argument(
+        '--records', type=Path, metavar='CSV', help='go on from the trials that this file has, as well'
     )
     only = parser.add_mutually_exclusive_group()
     only.add_argument('--dry-run', action='store_true', help='print what is left to run, and for how long')
@@ -123,10 +127,16 @@ def report(comparisons: Sequence[Comparison], seeds: int, results: Results, out:
             print(f'\n{outcome.comparison.title}: {measure.label}')
             print(text_table(table(outcome, measure)))
     first = outcomes[0]
-    if SMALL_BATCH in first.values:
+    if SMALL_BATCH in first.values and _have_curves(first.compared, SMALL_BATCH):
         with whole_file(out / 'training_curves.png') as partial:
             plot_curves(first, SMALL_BATCH, (ACCURACY, TRAINING_LOSS), partial)
     print(f'\n{LEGEND}\n\ntables, trials.csv and pictures are in {out}')
+
+
+def _have_curves(compared: Mapping[str, Mapping[int, Sequence[Result]]], value: int) -> bool:
+    """Tell whether the results are whole: those of records have the ends of their curves alone."""
+    results = (result for row in compared.values() for result in row[value])
+    return all(result['diverged'] or len(result[ACCURACY.key]) == EPOCHS for result in results)
 
 
 def main() -> None:
@@ -137,6 +147,8 @@ def main() -> None:
     comparisons = make_comparisons(scale, args.methods)
     results = Results(args.out / 'trials')
     try:
+        if args.records:
+            restore(args.records, Trial, results.folder, CURVES)
         if args.dry_run:
             rows = plan(comparisons, scale.seeds, results.read, args.workers, trial_seconds)
             print(text_table(rows))

@@ -1,0 +1,51 @@
+"""Results that a study recorded elsewhere, one line a run, so that it can go on here."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection
+from dataclasses import fields
+from pathlib import Path
+
+from .results import Run, StudyError, result_file, write_result
+
+_PARSERS = {'str': str, 'int': int, 'float': float}
+
+
+def restore(path: Path, kind: type[Run], folder: Path, curves: Collection[str]) -> int:
+    """Write the results that a study's CSV file holds, of each curve the last value, where there are none.
+
+    Args:
+        path: What :func:`.to_csv` returned.
+        kind: Of the runs: a dataclass, whose fields are strings and numbers.
+        folder: Where results lie.
+        curves: Names of what a result holds for each epoch.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        StudyError: The file is none of this study, or a line is of other settings than this code has.
+    """
+    with path.open(newline='') as stream:
+        lines = list(csv.DictReader(stream))
+    for number, line in enumerate(lines, 2):
+        try:
+            run = kind(**{field.name: _PARSERS[field.type](line[field.name]) for field in fields(kind)})
+            other = [name for name, value in run.settings.items() if line[name] != str(value)]
+            result = {name: [float(line[name])] if line[name] else [] for name in curves}
+            about = {
+                'diverged': int(line['diverged']) if line['diverged'] else None,
+                'seconds': float(line['seconds']),
+                'torch': line['torch'],
+            }
+        except (LookupError, ValueError, TypeError) as error:
+            raise StudyError(f'line {number} of {path} is not a result of this study ({error!r})') from error
+        if other:
+            raise StudyError(
+                f'line {number} of {path} was run with other settings than this code has: '
+                + ', '.join(f'{name} {line[name]} there, {run.settings[name]} here' for name in other)
+            )
+        if not result_file(folder, run).exists():
+            write_result(folder, run, result | about)
+    return len(lines)
