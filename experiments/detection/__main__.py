@@ -1,15 +1,17 @@
 """Compare the normalization layers in a small detector, from scratch and with a pretrained backbone.
 
-Needs no download and no GPU, and uses GPUs where there are any. Each norm runs at a number of learning rates,
-of which the one that is best on a validation split is compared. Where it was stopped, the same command goes
-on: results of finished runs are in DIR/results, a run that was cut off starts again. At the end, and with
---report at any time, DIR holds tables.md, runs.csv and the pictures, of the columns that are whole.
+Needs no download and no GPU, and uses GPUs where there are any. The regime that fits photographs takes part
+where --photographs names some. Each norm runs at a number of learning rates, of which the one that is best on
+a validation split is compared. Where it was stopped, the same command goes on: results of finished runs are
+in DIR/results, a run that was cut off starts again. At the end, and with --report at any time, DIR holds
+tables.md, runs.csv and the pictures, of the columns that are whole.
 
     python -m experiments.detection --out work_dirs/detection --regimes pretrained --batch-sizes 1
 """
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
@@ -33,7 +35,7 @@ from ..common.study_plots import plot_comparison, plot_rates
 from ..common.study_tables import LEGEND, table, to_csv, to_markdown
 from ..common.tables import text_table
 from .comparisons import make_comparisons
-from .configs import other_data, test_data
+from .configs import other_data, photographs, test_data
 from .measures import DRAWN, MEASURES, POPULATION_BOX, RATE
 from .regimes import REGIMES
 from .runs import only_study, pretrain, read_result, result_folder, train_and_write
@@ -55,12 +57,17 @@ def parse_args() -> Namespace:
         '--records', type=Path, metavar='CSV', help='go on from the runs that this file has, as well'
     )
     parser.add_argument('--report', action='store_true', help='run nothing, report what there is')
+    parser.add_argument(
+        '--photographs',
+        type=Path,
+        metavar='DIR',
+        help="what the regime 'photographs' fits: the training images of a folder in COCO's layout",
+    )
     for name, known in (('--regimes', REGIMES), ('--methods', METHODS)):
         parser.add_argument(
             name,
             nargs='+',
             choices=known,
-            default=list(known),
             metavar='NAME',
             help=f'some of {", ".join(known)} (default: all)',
         )
@@ -86,6 +93,40 @@ def parse_args() -> Namespace:
         '--epochs', type=positive_integer, metavar='N', help='of each run (default: those of its regime)'
     )
     return parser.parse_args()
+
+
+def take_photographs(folder: Path | None, out: Path) -> int:
+    """Link the photographs into the study's folder, unless they are there, and count those with objects.
+
+    Raises:
+        OSError: The folder has no annotations.
+    """
+    link = photographs(out)
+    if folder:
+        count = _count_photographs(folder)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(folder.resolve())
+        return count
+    return _count_photographs(link) if link.exists() else 0
+
+
+def _count_photographs(folder: Path) -> int:
+    annotations = json.loads((folder / 'annotations' / 'instances_train2017.json').read_text())['annotations']
+    return len({annotation['image_id'] for annotation in annotations})
+
+
+def choose_regimes(names: Sequence[str] | None, photographs: int) -> list[str]:
+    """Return the regimes that are asked for, by default those whose data there are.
+
+    Raises:
+        StudyError: There are no photographs for one of them.
+    """
+    if photographs:
+        return list(names or REGIMES)
+    if names and any(REGIMES[name].photographs for name in names):
+        raise StudyError("the regime 'photographs' needs --photographs DIR")
+    return list(names or (name for name, regime in REGIMES.items() if not regime.photographs))
 
 
 def run_missing(comparisons: Sequence[Comparison], args: Namespace) -> None:
@@ -143,16 +184,18 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup asks for that
             signal.signal(number, lambda *_: sys.exit(143))  # as an exception it ends the run, too
-    comparisons = make_comparisons(
-        args.regimes,
-        args.methods,
-        args.batch_sizes,
-        args.epochs,
-        processes=args.processes,
-        train_images=args.train_images,
-        held_out=args.held_out,
-    )
     try:
+        count = take_photographs(args.photographs, args.out)
+        comparisons = make_comparisons(
+            choose_regimes(args.regimes, count),
+            args.methods or METHODS,
+            args.batch_sizes,
+            args.epochs,
+            count,
+            processes=args.processes,
+            train_images=args.train_images,
+            held_out=args.held_out,
+        )
         if args.records:
             curves = [measure.key for measure in MEASURES]
             restore(args.records, DetectionRun, result_folder(args.out), curves)

@@ -9,12 +9,15 @@ from ..common.methods import METHODS
 from .regimes import REGIMES
 from .trials import DetectionRun
 
+IMAGES = ('train_images', 'held_out')  # numbers of them
+
 
 def make_comparisons(
     regimes: Collection[str],
     methods: Collection[str],
     batch_sizes: Sequence[int],
     epochs: int | None = None,
+    photographs: int = 0,
     **shared: int,
 ) -> tuple[Comparison, ...]:
     """Return a comparison for each regime.
@@ -24,6 +27,7 @@ def make_comparisons(
         methods: Names in ``METHODS``.
         batch_sizes: Images a process and iteration.
         epochs: Of each run; those of its regime if None.
+        photographs: How many images the regime has that takes them.
         shared: What all runs have in common besides, of the arguments of :class:`DetectionRun`.
     """
     return tuple(
@@ -34,7 +38,13 @@ def make_comparisons(
             {
                 method: {
                     size: DetectionRun(
-                        method, size, 0, regime.search.rates[0], name, epochs or regime.epochs, **shared
+                        method,
+                        size,
+                        0,
+                        regime.search.rates[0],
+                        name,
+                        epochs or regime.epochs,
+                        **shared | (dict.fromkeys(IMAGES, photographs) if regime.photographs else {}),
                     )
                     for size in batch_sizes
                 }

@@ -17,6 +17,9 @@ from .regimes import REGIMES, WARM_UP_IMAGES, scheduler
 if TYPE_CHECKING:
     from .trials import DetectionRun
 
+PHOTOGRAPH_CLASSES = 80
+# Pixels of each photograph: padding would enter the statistics of images of several shapes.
+PHOTOGRAPH_SIZE = (256, 256)
 WARM_UP = 1 / 3  # of the run, for CBN's burn-in and BRN's limits: the quickstart's 1 of 3 epochs
 BASE = 'configs/quickstart/mask-rcnn_r18_fpn_4conv1fc_bn_shapes.py'
 IMPORTS = ['mmdet_cbn', 'experiments.detection.statistics_hook']
@@ -50,11 +53,12 @@ def changes(run: DetectionRun) -> dict[str, Any]:
         size = method.window_size(run.batch_size)
         hooks.append({'type': 'CrossIterationHook', 'burn_in_epochs': burn_in, 'window_size': size})
     rate = run.rate * run.iteration_images
+    classes = {'num_classes': PHOTOGRAPH_CLASSES} if regime.photographs else {}
     return {
         'model': {
             'backbone': {'frozen_stages': 4, 'norm_eval': True} if regime.pretrained else chosen,
             'neck': chosen,
-            'roi_head': {'bbox_head': chosen, 'mask_head': chosen},
+            'roi_head': {'bbox_head': {**chosen, **classes}, 'mask_head': {**chosen, **classes}},
             'train_cfg': {'rcnn': {'sampler': {'num': regime.regions}}},
         },
         'train_dataloader': {'batch_size': run.batch_size},
@@ -86,10 +90,11 @@ def config_text(run: DetectionRun, root: Path, out: Path) -> str:
         out: The folder of the study, with data and weights.
     """
     changed = changes(run)
-    held_out = test_data(out) if run.split == 'test' else other_data(out)
-    changed['train_dataloader'] |= {'dataset': {'data_root': str(test_data(out))}}
-    changed['val_dataloader'] = {'dataset': {'data_root': str(held_out)}}
-    changed['val_evaluator'] = {'ann_file': str(held_out / 'annotations' / 'instances_val2017.json')}
+    data = _photographs(out) if REGIMES[run.regime].photographs else _shapes(run.split, out)
+    train, held_out, annotations = data
+    changed['train_dataloader'] |= {'dataset': train}
+    changed['val_dataloader'] = {'dataset': held_out}
+    changed['val_evaluator'] = {'ann_file': str(annotations)}
     if REGIMES[run.regime].pretrained:
         weights = {
             '_delete_': True,
@@ -99,6 +104,34 @@ def config_text(run: DetectionRun, root: Path, out: Path) -> str:
         }
         changed['model']['backbone'] = changed['model']['backbone'] | {'init_cfg': weights}
     return _text(root, changed)
+
+
+def _shapes(split: str, out: Path) -> tuple[dict[str, Any], dict[str, Any], Path]:
+    """Return what the data sets of training and evaluation change, and the annotations of the latter."""
+    held_out = test_data(out) if split == 'test' else other_data(out)
+    annotations = held_out / 'annotations' / 'instances_val2017.json'
+    return {'data_root': str(test_data(out))}, {'data_root': str(held_out)}, annotations
+
+
+def _photographs(out: Path) -> tuple[dict[str, Any], dict[str, Any], Path]:
+    """Return the same for photographs, which are trained and evaluated on."""
+    images = {
+        'data_root': str(photographs(out)),
+        'ann_file': 'annotations/instances_train2017.json',
+        'data_prefix': {'img': 'train2017/'},
+        'metainfo': {'_delete_': True},  # COCO's own classes
+    }
+    load = [
+        {'type': 'LoadImageFromFile'},
+        {'type': 'LoadAnnotations', 'with_bbox': True, 'with_mask': True},
+        {'type': 'Resize', 'scale': PHOTOGRAPH_SIZE, 'keep_ratio': False},
+    ]
+    pack = {
+        'type': 'PackDetInputs',
+        'meta_keys': ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    }
+    train = images | {'pipeline': [*load, {'type': 'RandomFlip', 'prob': 0.5}, pack]}
+    return train, images | {'pipeline': [*load, pack]}, photographs(out) / images['ann_file']
 
 
 def pretraining_text(root: Path, out: Path, epochs: int) -> str:
@@ -135,6 +168,11 @@ def test_data(out: Path) -> Path:
 def other_data(out: Path) -> Path:
     """Return other shapes: those of the backbone's training, and the validation split."""
     return out / 'other_data'
+
+
+def photographs(out: Path) -> Path:
+    """Return the folder of photographs, in COCO's layout."""
+    return out / 'photographs'
 
 
 def backbone(out: Path) -> Path:

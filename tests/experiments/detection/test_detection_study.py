@@ -14,6 +14,7 @@ from mmengine.config import Config
 from experiments.common.methods import METHODS
 from experiments.common.plan import known_trials
 from experiments.common.results import StudyError, result_file
+from experiments.detection.__main__ import choose_regimes, take_photographs
 from experiments.detection.comparisons import make_comparisons
 from experiments.detection.configs import changes, config_text, pretraining_text
 from experiments.detection.regimes import REGIMES
@@ -121,6 +122,46 @@ def test_splits_share_no_image_with_training(tmp_path):
     for cfg, folder in ((test, 'data'), (validation, 'other_data')):
         assert cfg.val_dataloader.dataset.data_root == f'{tmp_path}/{folder}'
         assert cfg.val_evaluator.ann_file == f'{tmp_path}/{folder}/annotations/instances_val2017.json'
+
+
+def test_photographs_are_fitted(tmp_path):
+    """Trained and evaluated on the same images, of one size: padding would enter the statistics."""
+    (comparison,) = make_comparisons(['photographs'], ['bn'], [1], photographs=30, train_images=500)
+    (run,) = {r for row in comparison.settings.values() for r in row.values()}
+    assert (run.train_images, run.held_out, run.iterations) == (30, 30, 15)
+    cfg = read_config(tmp_path, run)
+    train, held_out = (loader.dataset for loader in (cfg.train_dataloader, cfg.val_dataloader))
+    for dataset in (train, held_out):
+        assert (dataset.data_root, dataset.data_prefix.img) == (f'{tmp_path}/photographs', 'train2017/')
+        assert not dataset.metainfo  # COCO's
+        (resize,) = (step for step in dataset.pipeline if step.type == 'Resize')
+        assert (resize.scale, resize.keep_ratio) == ((256, 256), False)
+    annotations = f'{tmp_path}/photographs/annotations/instances_train2017.json'
+    assert f'{train.data_root}/{train.ann_file}' == cfg.val_evaluator.ann_file == annotations
+    assert cfg.model.roi_head.bbox_head.num_classes == cfg.model.roi_head.mask_head.num_classes == 80
+    assert cfg.model.backbone.frozen_stages == 4
+
+
+def test_photographs_are_linked_and_counted(tmp_path):
+    folder, out = tmp_path / 'coco', tmp_path / 'out'
+    with pytest.raises(FileNotFoundError, match='coco/annotations/instances_train2017'):
+        take_photographs(folder, out)
+    assert not out.exists()
+    (folder / 'annotations').mkdir(parents=True)
+    objects = {'annotations': [{'image_id': number} for number in (4, 7, 4)]}
+    (folder / 'annotations' / 'instances_train2017.json').write_text(json.dumps(objects))
+    assert take_photographs(None, out) == 0
+    for given in (folder, folder, None):  # they stay
+        assert take_photographs(given, out) == 2
+    assert (out / 'photographs').resolve() == folder
+
+
+def test_regimes_by_their_data():
+    assert choose_regimes(None, 0) == ['scratch', 'pretrained']
+    assert choose_regimes(None, 3) == list(REGIMES)
+    assert choose_regimes(['photographs'], 3) == ['photographs']
+    with pytest.raises(StudyError, match='needs --photographs DIR'):
+        choose_regimes(['photographs'], 0)
 
 
 def test_schedules(tmp_path):
