@@ -22,7 +22,15 @@ PHOTOGRAPH_CLASSES = 80
 PHOTOGRAPH_SIZE = (256, 256)
 WARM_UP = 1 / 3  # of the run, for CBN's burn-in and BRN's limits: the quickstart's 1 of 3 epochs
 BASE = 'configs/quickstart/mask-rcnn_r18_fpn_4conv1fc_bn_shapes.py'
-IMPORTS = ['mmdet_cbn', 'experiments.detection.statistics_hook']
+IMPORTS = ['mmdet_cbn', 'experiments.detection.statistics_hook', 'experiments.detection.exposure']
+LOAD = (
+    {'type': 'LoadImageFromFile'},
+    {'type': 'LoadAnnotations', 'with_bbox': True, 'with_mask': True},
+)
+PACK = {
+    'type': 'PackDetInputs',
+    'meta_keys': ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+}
 NORMS = {
     nn.BatchNorm2d: {'type': 'BN'},
     nn.GroupNorm: {'type': 'GN', 'num_groups': 32},
@@ -90,12 +98,13 @@ def config_text(run: DetectionRun, root: Path, out: Path) -> str:
         out: The folder of the study, with data and weights.
     """
     changed = changes(run)
-    data = _photographs(out) if REGIMES[run.regime].photographs else _shapes(run.split, out)
+    regime = REGIMES[run.regime]
+    data = _photographs(out) if regime.photographs else _shapes(run.split, out, regime.varied)
     train, held_out, annotations = data
     changed['train_dataloader'] |= {'dataset': train}
     changed['val_dataloader'] = {'dataset': held_out}
     changed['val_evaluator'] = {'ann_file': str(annotations)}
-    if REGIMES[run.regime].pretrained:
+    if regime.pretrained:
         weights = {
             '_delete_': True,
             'type': 'Pretrained',
@@ -106,11 +115,15 @@ def config_text(run: DetectionRun, root: Path, out: Path) -> str:
     return _text(root, changed)
 
 
-def _shapes(split: str, out: Path) -> tuple[dict[str, Any], dict[str, Any], Path]:
+def _shapes(split: str, out: Path, varied: bool) -> tuple[dict[str, Any], dict[str, Any], Path]:
     """Return what the data sets of training and evaluation change, and the annotations of the latter."""
     held_out = test_data(out) if split == 'test' else other_data(out)
-    annotations = held_out / 'annotations' / 'instances_val2017.json'
-    return {'data_root': str(test_data(out))}, {'data_root': str(held_out)}, annotations
+    train, evaluated = ({'data_root': str(folder)} for folder in (test_data(out), held_out))
+    if varied:
+        load = [*LOAD, {'type': 'VaryExposure'}]
+        train['pipeline'] = [*load, {'type': 'RandomFlip', 'prob': 0.5}, PACK]
+        evaluated['pipeline'] = [*load, {'type': 'Resize', 'scale_factor': 1.0}, PACK]
+    return train, evaluated, held_out / 'annotations' / 'instances_val2017.json'
 
 
 def _photographs(out: Path) -> tuple[dict[str, Any], dict[str, Any], Path]:
@@ -121,17 +134,9 @@ def _photographs(out: Path) -> tuple[dict[str, Any], dict[str, Any], Path]:
         'data_prefix': {'img': 'train2017/'},
         'metainfo': {'_delete_': True},  # COCO's own classes
     }
-    load = [
-        {'type': 'LoadImageFromFile'},
-        {'type': 'LoadAnnotations', 'with_bbox': True, 'with_mask': True},
-        {'type': 'Resize', 'scale': PHOTOGRAPH_SIZE, 'keep_ratio': False},
-    ]
-    pack = {
-        'type': 'PackDetInputs',
-        'meta_keys': ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
-    }
-    train = images | {'pipeline': [*load, {'type': 'RandomFlip', 'prob': 0.5}, pack]}
-    return train, images | {'pipeline': [*load, pack]}, photographs(out) / images['ann_file']
+    load = [*LOAD, {'type': 'Resize', 'scale': PHOTOGRAPH_SIZE, 'keep_ratio': False}]
+    train = images | {'pipeline': [*load, {'type': 'RandomFlip', 'prob': 0.5}, PACK]}
+    return train, images | {'pipeline': [*load, PACK]}, photographs(out) / images['ann_file']
 
 
 def pretraining_text(root: Path, out: Path, epochs: int) -> str:

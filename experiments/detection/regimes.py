@@ -28,6 +28,7 @@ class Regime:
         pretrained: Whether the backbone has been trained before, on other images, and is frozen, with BN. The
             norm that is compared is in FPN and heads then, else in the backbone too.
         regions: RoIs of an image that train the heads. Fewer make the statistics of a batch noisier.
+        varied: Whether images differ in exposure, those of the test as well.
         photographs: Whether it fits the training images of a folder in COCO's layout, and is evaluated on
             them, in the place of generated shapes.
     """
@@ -39,6 +40,7 @@ class Regime:
     schedule: Mapping[str, Any]
     pretrained: bool
     regions: int
+    varied: bool = False
     photographs: bool = False
 
 
@@ -64,6 +66,16 @@ REGIMES: Mapping[str, Regime] = {
         schedule={'type': 'MultiStepLR', 'gamma': 0.1},
         pretrained=True,
         regions=16,
+    ),
+    'varied': Regime(
+        'Detector with a pretrained, frozen backbone, images of different exposures',
+        epochs=4,
+        search=_rates(0.0003, 0.001, 0.003, 0.01, 0.03, 0.1),
+        optimizer={'type': 'SGD', 'momentum': 0.9, 'weight_decay': 0.0001},
+        schedule={'type': 'MultiStepLR', 'gamma': 0.1},
+        pretrained=True,
+        regions=16,
+        varied=True,
     ),
     'photographs': Regime(
         'Fitting photographs with a pretrained, frozen backbone',
