@@ -124,6 +124,17 @@ def test_splits_share_no_image_with_training(tmp_path):
         assert cfg.val_evaluator.ann_file == f'{tmp_path}/{folder}/annotations/instances_val2017.json'
 
 
+def test_exposures_differ_in_training_and_test_alike(tmp_path):
+    for regime, varies in (('scratch', False), ('pretrained', True)):
+        cfg = read_config(tmp_path, dataclasses.replace(RUN, regime=regime))
+        for loader in (cfg.train_dataloader, cfg.val_dataloader):
+            steps = [step.type for step in loader.dataset.pipeline]
+            assert ('VaryExposure' in steps) == varies
+            assert steps[0] == 'LoadImageFromFile'
+        assert ('RandomFlip' in [step.type for step in cfg.train_dataloader.dataset.pipeline]) is True
+        assert cfg.train_dataloader.dataset.data_root == cfg.val_dataloader.dataset.data_root
+
+
 def test_photographs_are_fitted(tmp_path):
     """Trained and evaluated on the same images, of one size: padding would enter the statistics."""
     (comparison,) = make_comparisons(['photographs'], ['bn'], [1], photographs=30, train_images=500)
