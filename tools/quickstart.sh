@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From nothing to a trained detector: make the environment, generate the shapes data set, train a
-# Mask R-CNN with CBN on it, evaluate it, and show what it learnt.
+# Mask R-CNN with AvgBN on it, evaluate it, and show what it learnt.
 #
 # Uses every GPU, or two processes on the CPU. A run that is there already is evaluated again. Takes
 # MMDET_CBN_STACK and PYTHON as tools/setup_env.sh does.
@@ -10,7 +10,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-CONFIG=configs/quickstart/mask-rcnn_r18_fpn_4conv1fc_cbn_shapes.py
+CONFIG=configs/quickstart/mask-rcnn_r18_fpn_4conv1fc_avgbn_shapes.py
 DATA=data/shapes
 SHAPES=(--train 500 --val 60 --seed 0 --size 128)
 WORK=work_dirs/quickstart

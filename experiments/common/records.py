@@ -12,7 +12,7 @@ from .results import Run, StudyError, result_file, write_result
 _PARSERS = {'str': str, 'int': int, 'float': float}
 
 
-def restore(path: Path, kind: type[Run], folder: Path, curves: Collection[str]) -> int:
+def restore(path: Path, kind: type[Run], folder: Path, curves: Collection[str]) -> None:
     """Write the results that a study's CSV file holds, of each curve the last value, where there are none.
 
     Args:
@@ -21,18 +21,18 @@ def restore(path: Path, kind: type[Run], folder: Path, curves: Collection[str]) 
         folder: Where results lie.
         curves: Names of what a result holds for each epoch.
 
-    Returns:
-        How many there were.
-
     Raises:
-        StudyError: The file is none of this study, or a line is of other settings than this code has.
+        StudyError: The file is none of this study, or a line is of other settings than this code has. Nothing
+            has been written then.
     """
     with path.open(newline='') as stream:
         lines = list(csv.DictReader(stream))
+    results = {}
     for number, line in enumerate(lines, 2):
         try:
             run = kind(**{field.name: _PARSERS[field.type](line[field.name]) for field in fields(kind)})
-            other = [name for name, value in run.settings.items() if line[name] != str(value)]
+            here = {name: '' if value is None else str(value) for name, value in run.settings.items()}
+            other = [name for name, value in here.items() if line[name] != value]
             result = {name: [float(line[name])] if line[name] else [] for name in curves}
             about = {
                 'diverged': int(line['diverged']) if line['diverged'] else None,
@@ -44,8 +44,9 @@ def restore(path: Path, kind: type[Run], folder: Path, curves: Collection[str]) 
         if other:
             raise StudyError(
                 f'line {number} of {path} was run with other settings than this code has: '
-                + ', '.join(f'{name} {line[name]} there, {run.settings[name]} here' for name in other)
+                + ', '.join(f'{name} {line[name]!r} there, {here[name]!r} here' for name in other)
             )
+        results[run] = result | about
+    for run, result in results.items():
         if not result_file(folder, run).exists():
-            write_result(folder, run, result | about)
-    return len(lines)
+            write_result(folder, run, result)

@@ -95,25 +95,24 @@ def parse_args() -> Namespace:
     return parser.parse_args()
 
 
-def take_photographs(folder: Path | None, out: Path) -> int:
-    """Link the photographs into the study's folder, unless they are there, and count those with objects.
+def count_photographs(folder: Path) -> int:
+    """Count the training images with objects of a folder in COCO's layout; 0 where it is not there.
 
     Raises:
         OSError: The folder has no annotations.
     """
-    link = photographs(out)
-    if folder:
-        count = _count_photographs(folder)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.unlink(missing_ok=True)
-        link.symlink_to(folder.resolve())
-        return count
-    return _count_photographs(link) if link.exists() else 0
-
-
-def _count_photographs(folder: Path) -> int:
+    if not folder.exists():
+        return 0
     annotations = json.loads((folder / 'annotations' / 'instances_train2017.json').read_text())['annotations']
     return len({annotation['image_id'] for annotation in annotations})
+
+
+def link_photographs(folder: Path, out: Path) -> None:
+    """Link a folder into that of the study, unless it is."""
+    link, target = photographs(out), folder.resolve()
+    if link.resolve() != target:
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
 
 
 def choose_regimes(names: Sequence[str] | None, photographs: int) -> list[str]:
@@ -133,6 +132,8 @@ def run_missing(comparisons: Sequence[Comparison], args: Namespace) -> None:
     """Train what has no result yet, one after the other: each run takes all cores."""
     read = partial(read_result, args.out)
     with only_study(args.out) as lock:
+        if args.photographs:
+            link_photographs(args.photographs, args.out)
         generate(test_data(args.out), args.train_images, args.held_out)
         generate(other_data(args.out), args.pretraining_images, args.held_out, seed=1)
         if any(REGIMES[comparison.name].pretrained for comparison in comparisons):
@@ -185,7 +186,7 @@ def main() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup asks for that
             signal.signal(number, lambda *_: sys.exit(143))  # as an exception it ends the run, too
     try:
-        count = take_photographs(args.photographs, args.out)
+        count = count_photographs(args.photographs or photographs(args.out))
         comparisons = make_comparisons(
             choose_regimes(args.regimes, count),
             args.methods or METHODS,
@@ -197,8 +198,9 @@ def main() -> None:
             held_out=args.held_out,
         )
         if args.records:
-            curves = [measure.key for measure in MEASURES]
-            restore(args.records, DetectionRun, result_folder(args.out), curves)
+            with only_study(args.out):
+                curves = [measure.key for measure in MEASURES]
+                restore(args.records, DetectionRun, result_folder(args.out), curves)
         if not args.report:
             run_missing(comparisons, args)
         report(comparisons, args)

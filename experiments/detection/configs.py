@@ -12,14 +12,12 @@ from mmdet_cbn.layers.names import NORM_LAYERS
 
 from ..common.methods import METHODS
 from ..common.standardized_conv import StandardizedConv2d
-from .regimes import REGIMES, WARM_UP_IMAGES, scheduler
+from .regimes import PHOTOGRAPH_SIZE, REGIMES, WARM_UP_IMAGES, scheduler
 
 if TYPE_CHECKING:
     from .trials import DetectionRun
 
 PHOTOGRAPH_CLASSES = 80
-# Pixels of each photograph: padding would enter the statistics of images of several shapes.
-PHOTOGRAPH_SIZE = (256, 256)
 WARM_UP = 1 / 3  # of the run, for CBN's burn-in and BRN's limits: the quickstart's 1 of 3 epochs
 BASE = 'configs/quickstart/mask-rcnn_r18_fpn_4conv1fc_bn_shapes.py'
 IMPORTS = ['mmdet_cbn', 'experiments.detection.statistics_hook', 'experiments.detection.exposure']

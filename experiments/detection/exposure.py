@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from mmcv.transforms import TRANSFORMS, BaseTransform
 
+from .regimes import CONTRASTS, SHIFTS
+
 GREY = 128.0
-CONTRASTS = (0.25, 1.0)
-SHIFTS = (-60.0, 60.0)  # of the brightness, of 255
 
 
 @TRANSFORMS.register_module()

@@ -1,7 +1,7 @@
 """In which ways the detectors of the study are trained.
 
-The settings of a regime are those of BN, GN and SyncBN: nothing here was looked at with another method. With a
-pretrained backbone exposures vary and few RoIs train the heads, since BN is not behind GN and SyncBN without.
+The settings of a regime are those of BN, GN and SyncBN: nothing here was looked at with another method. With
+a pretrained backbone exposures vary and few RoIs train the heads, since BN is not behind GN without.
 """
 
 from __future__ import annotations
@@ -13,6 +13,10 @@ from typing import Any
 from ..common.rates import RateSearch
 from .measures import POPULATION_BOX
 
+CONTRASTS = (0.25, 1.0)  # of images of different exposures
+SHIFTS = (-60.0, 60.0)  # of their brightness, of 255
+# Height and width of each photograph: padding would enter the statistics of images of several shapes.
+PHOTOGRAPH_SIZE = (256, 256)
 WARM_UP_IMAGES = 200  # of the learning rate: the quickstart's 50 iterations of 4 images
 
 
@@ -80,6 +84,14 @@ REGIMES: Mapping[str, Regime] = {
         photographs=True,
     ),
 }
+
+
+def data_settings(regime: Regime) -> dict[str, Any]:
+    """Return what a regime does to its images."""
+    return {
+        'exposures': [*CONTRASTS, *SHIFTS] if regime.varied else None,
+        'photograph_size': list(PHOTOGRAPH_SIZE) if regime.photographs else None,
+    }
 
 
 def scheduler(regime: Regime, iterations: int) -> dict[str, Any]:

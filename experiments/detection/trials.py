@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .configs import changes
+from .regimes import REGIMES, data_settings
 
 
 @dataclass(frozen=True)
@@ -63,4 +64,4 @@ class DetectionRun:
     @property
     def settings(self) -> dict[str, Any]:
         """All that its result depends on, apart from code and the configs that its own is based on."""
-        return {**asdict(self), **changes(self)}
+        return {**asdict(self), **changes(self), **data_settings(REGIMES[self.regime])}

@@ -34,12 +34,13 @@ class CrossIterationHook(Hook):
             A layer that runs several times an iteration (a head shared by FPN levels) counts it in
             iterations all the same.
         window_size: For all layers; 'auto' is the CBN paper's min(ceil(16 / N), 8) for the N images in the
-            batch of a process, ceil(64 / N) for averages that grow (AvgBN); None leaves each layer's
-            ``window_size``.
+            batch of a process, ceil(64 / N) for averages that grow (AvgBN), times the calls of a
+            layer in an iteration; None leaves each layer's ``window_size``.
         save_window: Keep what the norm layers of each process remember beside every checkpoint, in files
             ``<checkpoint>.norms_rank<r>_of_<n>.pt``, so that a resumed run goes on bit for bit: the windows
             (each k - 1 times the weights of its convolution) and the buffers, of which a checkpoint has those
-            of process 0. Without it, windows refill within k iterations after a resume.
+            of process 0. Without it, windows refill within k iterations after a resume, and spans that grow
+            begin to do so anew.
 
     Raises:
         ValueError: An argument is out of its range, or the config has ``sync_bn``.
@@ -78,12 +79,9 @@ class CrossIterationHook(Hook):
         layers = self._layers(runner)
         if not layers and not self.save_window:
             runner.logger.warning('CrossIterationHook: the model has no CBN or NaiveCBN layer')
-        if self.window_size is not None:
-            # The loader's own batch_size is None where the config has a batch_sampler.
-            images = runner.train_dataloader.batch_sampler.batch_size
-            size = self.window_size
-            for layer in layers:
-                layer.window_size = layer.window_size_for(images) if isinstance(size, str) else size
+        for layer in layers:
+            if isinstance(self.window_size, int):
+                layer.window_size = self.window_size
         self.first_iteration = runner.iter
         if runner.iter == 0:
             # Not a resumed run: a model fine-tuned from a CBN checkpoint starts its burn-in anew.
@@ -95,7 +93,7 @@ class CrossIterationHook(Hook):
             runner.logger.info('CrossIterationHook: the windows refill after this resume (save_window=False)')
         if self.save_window:
             save_beside_checkpoints(runner, _unwrap(runner.model))
-        self._set_burn_in(runner, runner.iter)
+        self._count_in_calls(runner, runner.iter)
 
     def after_train_iter(
         self,
@@ -108,7 +106,7 @@ class CrossIterationHook(Hook):
         if _has_stepped(runner.optim_wrapper):
             end_step(_unwrap(runner.model))
         if runner.iter == self.first_iteration:
-            self._set_burn_in(runner, runner.iter + 1)
+            self._count_in_calls(runner, runner.iter + 1)
         intervals = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
         if any(self.every_n_inner_iters(batch_idx, interval) for interval in intervals):
             for name, value in self._diagnose(runner).items():
@@ -117,15 +115,19 @@ class CrossIterationHook(Hook):
     def _layers(self, runner: Runner) -> list[CrossIterationNorm]:
         return [m for m in _unwrap(runner.model).modules() if isinstance(m, CrossIterationNorm)]
 
-    def _set_burn_in(self, runner: Runner, iterations: int) -> None:
-        """Count burn-in in calls of each layer; ``iterations`` so far show how many calls make one."""
-        if self.burn_in_epochs is None:
-            return
-        burn_in = round(self.burn_in_epochs * _epoch_length(runner))
+    def _count_in_calls(self, runner: Runner, iterations: int) -> None:
+        """Set burn-in and automatic window size, which mean iterations, in the calls that each layer counts.
+
+        How many calls make an iteration is seen from the ``iterations`` so far.
+        """
         for layer in self._layers(runner):
-            # Before the first iteration there is nothing to count, and all of it is burn-in.
-            calls = round(layer.iteration / iterations) if iterations else sys.maxsize
-            layer.burn_in = burn_in * max(calls, 1)
+            calls = max(round(layer.iteration / iterations), 1) if iterations else None
+            if self.window_size == 'auto':
+                layer.window_size = layer.window_size_for(_batch_size(runner), calls or 1)
+            if self.burn_in_epochs is not None:
+                burn_in = round(self.burn_in_epochs * _epoch_length(runner))
+                # Before the first iteration there is nothing to count, and all of it is burn-in.
+                layer.burn_in = burn_in * (calls or sys.maxsize)
 
     def _diagnose(self, runner: Runner) -> dict[str, torch.Tensor]:
         part: Callable[[str], Any] = _unwrap(runner.model).get_submodule
@@ -135,6 +137,12 @@ class CrossIterationHook(Hook):
             name: torch.stack([report[name].float() for report in reports]).mean()
             for name in (reports[0] if reports else ())
         }
+
+
+def _batch_size(runner: Runner) -> int:
+    """Return the images in a batch; the loader's own ``batch_size`` is None where it has a batch sampler."""
+    size: int = runner.train_dataloader.batch_sampler.batch_size
+    return size
 
 
 def _epoch_length(runner: Runner) -> int:

@@ -28,7 +28,8 @@ class GradientAverage:
     """The average that one call's backward pass moves and takes.
 
     Attributes:
-        kept: mean(g) and mean(g * z), averaged over earlier calls, shape (2, C).
+        kept: sum(g) and sum(g * z), averaged over earlier calls from zeros on, and the sum of the weights
+            of these, less than 1 after forward passes that no backward pass followed; shape (3, C).
         share: Weight of the call among them, shape ().
     """
 
@@ -37,8 +38,10 @@ class GradientAverage:
 
     def __call__(self, own: Tensor) -> Tensor:
         """Take those of the call in, unless they are not finite, and return the average."""
-        moved = self.kept.lerp(own.to(self.kept), self.share)
-        return torch.where(all_finite(own), moved, self.kept, out=self.kept).to(own)
+        entry = torch.stack((*own, torch.ones_like(own[0]))).to(self.kept)
+        moved = self.kept.lerp(entry, self.share)
+        kept = torch.where(all_finite(own), moved, self.kept, out=self.kept)
+        return (kept[:2] / kept[2]).to(own)
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,9 @@ class AveragedBatchNorm2d(NaiveCrossIterationBatchNorm2d, _BatchNorm):  # MMEngi
 
     - forward: :math:`\mu \leftarrow \mu + a(\mu_B - \mu)`, and the variance about it likewise, the squared
       distance of the means included;
-    - backward: :math:`\overline{g} \leftarrow \overline{g} + a(\overline{g}_B - \overline{g})`, and
-      :math:`\overline{g z}` likewise.
+    - backward: :math:`\Sigma g \leftarrow \Sigma g + a(\Sigma_B g - \Sigma g)` over the positions, and
+      :math:`\Sigma g z` likewise; :math:`\overline{g}` and :math:`\overline{g z}` are these by the number of
+      positions of the call, which is not the same in each where a head sees the RoIs that there are.
 
     MABN averages like this behind centred convolutions, where it needs no mean. It differs in a window of m
     equal weights and in its correction r towards the running value. Nothing here needs the convolution in
@@ -81,7 +85,8 @@ class AveragedBatchNorm2d(NaiveCrossIterationBatchNorm2d, _BatchNorm):  # MMEngi
     mode and in checkpoints it is BN, and in the first iteration and during burn-in also in training. The
     averages of the backward pass are of the scale of the loss: a dynamic loss scale that jumps is felt for k
     iterations. Unusual inputs: as in :class:`CrossIterationBatchNorm2d`; a gradient that is not finite does
-    not enter.
+    not enter; a second backward pass through the same call enters once more. Iterations are calls: where a
+    head runs on each level of an FPN, k counts levels.
 
     Args:
         num_features: Channels C of the input (N, C, H, W).

@@ -141,12 +141,13 @@ class CrossIterationNorm(StatefulNorm):
         """Whether the next training forward averages over the window; else the layer is BN."""
         return self.window_size > 1 and self.iteration >= self.burn_in
 
-    def window_size_for(self, images: int) -> int:
+    def window_size_for(self, images: int, calls: int = 1) -> int:
         """Return the ``window_size`` that suits the images in the batch of a process.
 
-        The CBN paper's min(ceil(16 / images), 8), for averages that grow ceil(64 / images).
+        The CBN paper's min(ceil(16 / images), 8), for averages that grow ceil(64 / images) times the calls of
+        the layer in an iteration (a head on each level of an FPN).
         """
-        return WINDOWS[self.averaging].size_for(images)
+        return WINDOWS[self.averaging].size_for(images, calls)
 
     def reset_running_stats(self) -> None:
         """Reset them as BN does, and empty the window.

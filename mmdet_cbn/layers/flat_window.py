@@ -49,8 +49,11 @@ class FlatWindow:
         self.flat = mean.new_zeros(rows, self._start + columns * self.channels)
 
     @staticmethod
-    def size_for(images: int) -> int:
-        """Return the CBN paper's k for the images of a batch: at least 16 of them, at most 8 iterations."""
+    def size_for(images: int, calls: int = 1) -> int:
+        """Return the CBN paper's k for the images of a batch: at least 16 of them, at most 8 iterations.
+
+        ``calls`` of the layer in an iteration do not count: each entry costs the memory of the weights.
+        """
         return min(math.ceil(16 / images), 8)
 
     @property

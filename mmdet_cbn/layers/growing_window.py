@@ -21,18 +21,21 @@ class GrowingWindow(ExponentialWindow):
     statistics of a few dozen iterations ago are those of another network.
 
     Attributes:
-        gradients: The averages of AvgBN's backward pass, shape (2, C); of other layers zeros.
+        gradients: The averages of AvgBN's backward pass, shape (3, C); of other layers zeros.
     """
 
     def __init__(self, window_size: int, mean: Tensor, theta: Tensor | None = None, groups: int = 1) -> None:
         """Allocate an empty window; arguments as of :class:`.ExponentialWindow`."""
         super().__init__(window_size, mean, theta, groups)
-        self.gradients = mean.new_zeros(2, self.channels)
+        self.gradients = mean.new_zeros(3, self.channels)
 
     @staticmethod
-    def size_for(images: int) -> int:
-        """Return k for the images of a batch: a longer memory than the paper's, as it costs nothing."""
-        return math.ceil(IMAGES / images)
+    def size_for(images: int, calls: int = 1) -> int:
+        """Return k for the images of a batch, with so many calls of the layer in an iteration.
+
+        A longer memory than the paper's, as it costs nothing.
+        """
+        return math.ceil(IMAGES / images) * calls
 
     @property
     def fill(self) -> Tensor:

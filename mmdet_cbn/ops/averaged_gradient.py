@@ -34,10 +34,10 @@ class _AveragedNormalize(torch.autograd.Function):
         x, weight, mean, var = ctx.saved_tensors
         grad_x, sum_gz, sum_g = eval_batch_norm_backward(grad, x, weight, mean, var, ctx.eps)
         positions = x.numel() // x.size(1)
-        of_mean, of_std = ctx.average(torch.stack((sum_g, sum_gz)) * (weight / positions))
-        invstd = torch.rsqrt(var + ctx.eps)
-        # -(of_mean + z * of_std) * invstd; a product with x itself would round at the size of its mean.
-        grad_x.add_(eval_batch_norm(x, -of_std * invstd, -of_mean * invstd, mean, var, ctx.eps))
+        averages = ctx.average(torch.stack((sum_g, sum_gz)) * weight)
+        of_mean, of_std = averages * (torch.rsqrt(var + ctx.eps) / -positions)
+        # of_mean + z * of_std: a product with x itself would round at the size of its mean.
+        grad_x.add_(eval_batch_norm(x, of_std, of_mean, mean, var, ctx.eps))
         return grad_x, sum_gz, sum_g, None, None, None, None
 
 
@@ -55,10 +55,11 @@ def averaged_normalize(
     With z = (x - mean) / sqrt(var + eps) and g = weight * dL/dout:
 
         out   = weight * z + bias
-        dL/dx = (g - average(mean(g)) - z * average(mean(g * z))) / sqrt(var + eps)
+        dL/dx = (g - average(sum(g)) / M - z * average(sum(g * z)) / M) / sqrt(var + eps)
 
     With the batch's own statistics and the identity for ``average`` this is BN. MABN's eq. 20 has the second
-    of the averages.
+    of the averages, of means: sums are what dL/d mean and dL/d var are made of, and M, the number of
+    positions, may differ from call to call.
 
     Args:
         x: Shape (N, C, H, W), N * H * W >= 1.
@@ -67,8 +68,8 @@ def averaged_normalize(
         mean: Shape (C,), float32 (float64 for float64 inputs), like ``var``; constants of the backward pass.
         var: Shape (C,).
         eps: Added to the variance.
-        average: Takes mean(g) and mean(g * z), shape (2, C), during the backward pass and returns what
-            stands in their place.
+        average: Takes sum(g) and sum(g * z), shape (2, C), during the backward pass and returns what stands
+            in their place.
 
     Returns:
         Shape, type and memory format of ``x``. First derivatives only.

@@ -12,7 +12,7 @@ class LiteralAvgBN(LiteralGrowingCBN):
 
     Attributes:
         of_gradients: What entered in backward passes since the window was empty: the weight of each,
-            and mean(g) and mean(g * z).
+            and sum(g) and sum(g * z).
     """
 
     def __init__(self, channels: int, window_size: int, burn_in: int, momentum: float | None) -> None:
@@ -53,10 +53,14 @@ class LiteralAvgBN(LiteralGrowingCBN):
         self.share = None  # evaluation is plain
 
         def take_averages_out(g: Tensor) -> Tensor:
-            own = torch.stack([(g * factor).mean(POSITIONS) for factor in (1, z.detach())])
+            own = torch.stack([(g * factor).sum(POSITIONS) for factor in (1, z.detach())])
             if own.isfinite().all():
                 self.of_gradients.append((share, own))
-            used = _average(*zip(*self.of_gradients, strict=True)) if self.of_gradients else 0 * own
+            if not self.of_gradients:
+                return g * torch.nan
+            shares, sums = zip(*self.of_gradients, strict=True)
+            weight = _average(shares, [torch.ones(())] * len(shares))
+            used = _average(shares, sums) / weight / z[:, 0].numel()
             return g - used[0][EACH] - z.detach() * used[1][EACH]
 
         if share is not None and z.requires_grad:

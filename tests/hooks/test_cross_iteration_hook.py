@@ -258,6 +258,15 @@ def test_automatic_window_size_where_the_span_costs_nothing(coco, tmp_path):
     assert [norms[name].window_size for name in (IN_BACKBONE, IN_NECK, IN_HEAD)] == [22, 22, 6]
 
 
+def test_automatic_span_of_a_head_that_runs_on_each_level(coco, tmp_path):
+    """64 images of a process, each of which is as many calls as there are levels."""
+    hook = CrossIterationHook(window_size='auto')
+    run = Trained(coco, tmp_path, hook, model=detector({'type': 'AvgBN'}, {'type': 'AvgBN'}))
+    assert run.norms[IN_BACKBONE].window_size == run.norms[IN_NECK].window_size == 32
+    assert run.norms[IN_HEAD].window_size == 32 * LEVELS
+    assert run.norms[IN_HEAD].window.window_size == 32 * LEVELS
+
+
 def test_window_size_for_all_layers(coco, tmp_path):
     run = Trained(coco, tmp_path, CrossIterationHook(window_size=2))
     assert {norm.window_size for norm in run.norms.values()} == {2}

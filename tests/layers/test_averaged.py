@@ -38,9 +38,10 @@ class Formulas:
         std = (self.average(self.squares) - mean**2 + EPS).sqrt()
         z = (y - mean[EACH]) / std[EACH]
         g = gamma[EACH] * grad
-        self.of_g.append(mean_of(g))
-        self.of_gz.append(mean_of(g * z))
-        by_y = (g - self.average(self.of_g)[EACH] - z * self.average(self.of_gz)[EACH]) / std[EACH]
+        self.of_g.append(g.sum((0, 2, 3)))
+        self.of_gz.append((g * z).sum((0, 2, 3)))
+        of_g, of_gz = (self.average(sums)[EACH] / y[:, 0].numel() for sums in (self.of_g, self.of_gz))
+        by_y = (g - of_g - z * of_gz) / std[EACH]
         out = gamma[EACH] * z + beta[EACH]
         return out, by_y, (grad * z).sum((0, 2, 3)), grad.sum((0, 2, 3))
 
@@ -48,7 +49,8 @@ class Formulas:
 def some_calls(number, seed=0):
     generator = torch.Generator().manual_seed(seed)
     for _ in range(number):
-        y, grad = torch.randn(2, 2, CHANNELS, 5, 3, generator=generator, dtype=torch.float64)
+        images = int(torch.randint(1, 4, (), generator=generator))
+        y, grad = torch.randn(2, images, CHANNELS, 5, 3, generator=generator, dtype=torch.float64)
         yield 3 + y * torch.rand((), generator=generator) + torch.randn((), generator=generator), grad
 
 
@@ -110,18 +112,40 @@ def test_a_window_of_one_iteration_is_bn():
         torch.testing.assert_close(call(norm, y, grad), call(bn, y, grad), rtol=1e-9, atol=1e-9)
 
 
-def test_on_average_the_gradient_neither_shifts_nor_scales():
-    """What BN's has in each iteration, and CBN's, with its share of 1 / k, has lost."""
+@pytest.mark.parametrize('images', [(2, 2), (1, 8)])
+def test_on_average_the_gradient_neither_shifts_nor_scales(images):
+    """What BN's has in each iteration, and CBN's, with its share of 1 / k, has lost.
+
+    Under a loss that is a mean over the images, however many there are.
+    """
     norm = AveragedBatchNorm2d(CHANNELS, window_size=20).double()
     generator = torch.Generator().manual_seed(0)
     taken_out, left = torch.zeros(2, 2, CHANNELS, dtype=torch.float64)
-    for _ in range(400):
-        y, noise = torch.randn(2, 2, CHANNELS, 5, 3, generator=generator, dtype=torch.float64)
-        grad = 1 + 2 * y + noise
+    for iteration in range(400):
+        shape = 2, images[iteration % 2], CHANNELS, 5, 3
+        y, noise = torch.randn(shape, generator=generator, dtype=torch.float64)
+        grad = (1 + 2 * y + noise) / len(y)
         _, by_y, *_ = call(norm, 3 + y, grad)
-        left += torch.stack((mean_of(by_y), mean_of(by_y * y)))
-        taken_out += torch.stack((mean_of(grad), mean_of(grad * y)))
+        left += torch.stack([part.sum((0, 2, 3)) for part in (by_y, by_y * y)])
+        taken_out += torch.stack([part.sum((0, 2, 3)) for part in (grad, grad * y)])
     assert (left.abs() < 0.05 * taken_out).all()
+
+
+def test_forward_passes_without_a_backward_pass_leave_no_zeros_in_its_averages():
+    norm = AveragedBatchNorm2d(CHANNELS, window_size=20).double()
+    gamma, beta = parameters(norm)
+    formulas = Formulas(20)
+    *before, (y, grad) = some_calls(60)
+    for earlier, _ in before:
+        norm(earlier)
+        formulas.step(earlier, gamma, beta, grad[:1])
+    _, by_y, *_ = call(norm, y, grad)
+    formulas.step(y, gamma, beta, grad)
+    mean = formulas.average(formulas.means)
+    std = (formulas.average(formulas.squares) - mean**2 + EPS).sqrt()
+    z, g = (y - mean[EACH]) / std[EACH], gamma[EACH] * grad
+    expected = (g - mean_of(g)[EACH] - z * mean_of(g * z)[EACH]) / std[EACH]
+    torch.testing.assert_close(by_y, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_a_gradient_that_is_not_finite_does_not_enter():

@@ -14,7 +14,7 @@ from mmengine.config import Config
 from experiments.common.methods import METHODS
 from experiments.common.plan import known_trials
 from experiments.common.results import StudyError, result_file
-from experiments.detection.__main__ import choose_regimes, take_photographs
+from experiments.detection.__main__ import choose_regimes, count_photographs, link_photographs
 from experiments.detection.comparisons import make_comparisons
 from experiments.detection.configs import changes, config_text, pretraining_text
 from experiments.detection.regimes import REGIMES
@@ -153,18 +153,33 @@ def test_photographs_are_fitted(tmp_path):
     assert cfg.model.backbone.frozen_stages == 4
 
 
-def test_photographs_are_linked_and_counted(tmp_path):
-    folder, out = tmp_path / 'coco', tmp_path / 'out'
+def test_photographs_are_counted(tmp_path):
+    assert count_photographs(tmp_path / 'coco') == 0
+    (tmp_path / 'coco' / 'annotations').mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match='coco/annotations/instances_train2017'):
-        take_photographs(folder, out)
-    assert not out.exists()
-    (folder / 'annotations').mkdir(parents=True)
+        count_photographs(tmp_path / 'coco')
     objects = {'annotations': [{'image_id': number} for number in (4, 7, 4)]}
-    (folder / 'annotations' / 'instances_train2017.json').write_text(json.dumps(objects))
-    assert take_photographs(None, out) == 0
-    for given in (folder, folder, None):  # they stay
-        assert take_photographs(given, out) == 2
-    assert (out / 'photographs').resolve() == folder
+    (tmp_path / 'coco' / 'annotations' / 'instances_train2017.json').write_text(json.dumps(objects))
+    assert count_photographs(tmp_path / 'coco') == 2
+
+
+def test_photographs_are_linked(tmp_path):
+    link = tmp_path / 'photographs'
+    for name in ('a', 'b'):
+        (tmp_path / name).mkdir()
+    for given, expected in (('a', 'a'), ('b', 'b'), ('photographs', 'b')):
+        link_photographs(tmp_path / given, tmp_path)
+        assert link.resolve() == tmp_path / expected
+
+
+def test_settings_say_what_is_done_to_the_images():
+    settings = {regime: dataclasses.replace(RUN, regime=regime).settings for regime in REGIMES}
+    assert {regime: of['exposures'] for regime, of in settings.items()} == {
+        'scratch': None,
+        'pretrained': [0.25, 1.0, -60.0, 60.0],
+        'photographs': None,
+    }
+    assert settings['photographs']['photograph_size'] == [256, 256]
 
 
 def test_regimes_by_their_data():
