@@ -78,7 +78,7 @@ class CrossIterationHook(Hook):
         """Set window size and burn-in, after a checkpoint to resume from was loaded."""
         layers = self._layers(runner)
         if not layers and not self.save_window:
-            runner.logger.warning('CrossIterationHook: the model has no CBN or NaiveCBN layer')
+            runner.logger.warning('CrossIterationHook: the model has no CBN, NaiveCBN, CmBN or AvgBN layer')
         for layer in layers:
             if isinstance(self.window_size, int):
                 layer.window_size = self.window_size

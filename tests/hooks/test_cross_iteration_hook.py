@@ -351,7 +351,7 @@ def test_model_without_our_layers_gets_a_warning(coco, tmp_path):
     )
     runner.train()
     log = next(Path(runner.log_dir).glob('*.log')).read_text()
-    assert 'no CBN or NaiveCBN layer' in log
+    assert 'no CBN, NaiveCBN, CmBN or AvgBN layer' in log
     assert not any(key.startswith('cbn_') for line in logged(runner) for key in line)
 
 
