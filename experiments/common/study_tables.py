@@ -30,34 +30,50 @@ def cells(outcome: Outcome, measure: Measure) -> dict[str, dict[int, Cell]]:
 
 def table(outcome: Outcome, measure: Measure) -> list[list[str]]:
     """Return a table as rows of text, the first of which is the heading, with the marks of ``LEGEND``."""
-    columns = [_marked_column(outcome, value, measure) for value in outcome.values]
-    return _rows(outcome, columns)
+    return _over_values(outcome, [_marked_column(outcome, value, measure) for value in outcome.values])
 
 
 def difference_table(outcome: Outcome, measure: Measure) -> list[list[str]]:
     """Return how far each method is above BN, with the 95% interval, in rows of text."""
-    columns = [
-        {
-            method: '-' if found is None else format_difference(found, measure.digits)
-            for method, found in _from_reference(outcome, value, measure).items()
-        }
-        for value in outcome.values
-    ]
-    return _rows(outcome, columns)
+    return _over_values(outcome, [_difference_column(outcome, value, measure) for value in outcome.values])
 
 
 def rate_table(outcome: Outcome) -> list[list[str]]:
     """Return the learning rates in rows of text."""
-    columns = [
-        {method: f'{row[value][0]["settings"]["rate"]:g}' for method, row in outcome.compared.items()}
-        for value in outcome.values
-    ]
-    return _rows(outcome, columns)
+    return _over_values(outcome, [_rate_column(outcome, value) for value in outcome.values])
 
 
-def _rows(outcome: Outcome, columns: Sequence[dict[str, str]]) -> list[list[str]]:
+def measures_table(outcome: Outcome, value: int, measures: Sequence[Measure]) -> list[list[str]]:
+    """Return what :func:`table` has at one value of what changes, a column for each measure."""
+    columns = [_marked_column(outcome, value, measure) for measure in measures]
+    heads = ['norm', *(measure.label for measure in measures), 'rate']
+    return _rows(outcome, heads, [*columns, _rate_column(outcome, value)])
+
+
+def differences_table(outcome: Outcome, value: int, measures: Sequence[Measure]) -> list[list[str]]:
+    """Return what :func:`difference_table` has at one value of what changes, likewise."""
+    columns = [_difference_column(outcome, value, measure) for measure in measures]
+    return _rows(outcome, ['norm', *(measure.label for measure in measures)], columns)
+
+
+def _over_values(outcome: Outcome, columns: Sequence[dict[str, str]]) -> list[list[str]]:
+    return _rows(outcome, [outcome.comparison.axis, *map(str, outcome.values)], columns)
+
+
+def _rows(outcome: Outcome, heads: list[str], columns: Sequence[dict[str, str]]) -> list[list[str]]:
     body = [[METHODS[method].label, *(column[method] for column in columns)] for method in outcome.compared]
-    return [[outcome.comparison.axis, *map(str, outcome.values)], *body]
+    return [heads, *body]
+
+
+def _difference_column(outcome: Outcome, value: int, measure: Measure) -> dict[str, str]:
+    return {
+        method: '-' if found is None else format_difference(found, measure.digits)
+        for method, found in _from_reference(outcome, value, measure).items()
+    }
+
+
+def _rate_column(outcome: Outcome, value: int) -> dict[str, str]:
+    return {method: f'{row[value][0]["settings"]["rate"]:g}' for method, row in outcome.compared.items()}
 
 
 def _marked_column(outcome: Outcome, value: int, measure: Measure) -> dict[str, str]:
@@ -97,6 +113,12 @@ def to_markdown(outcomes: Iterable[Outcome], measures: Sequence[Measure], rate: 
     parts = [LEGEND]
     for outcome in outcomes:
         parts.append(f'## {outcome.comparison.title}')
+        if len(outcome.values) == 1:
+            (value,) = outcome.values
+            parts.append(f'{outcome.comparison.axis} {value}. {rate}: the last column.')
+            parts += [markdown_table(measures_table(outcome, value, measures)), 'The same beside BN:']
+            parts.append(markdown_table(differences_table(outcome, value, measures)))
+            continue
         for measure in measures:
             title = f'{measure.label[0].upper()}{measure.label[1:]}'
             parts += [f'{title}:', markdown_table(table(outcome, measure))]

@@ -9,7 +9,15 @@ import pytest
 from experiments.common.comparisons import Comparison, Outcome, read_outcome
 from experiments.common.seeds import Cell, format_cell, summarize
 from experiments.common.study_plots import plot_comparison, plot_curves, plot_rates
-from experiments.common.study_tables import difference_table, rate_table, table, to_csv, to_markdown
+from experiments.common.study_tables import (
+    difference_table,
+    differences_table,
+    measures_table,
+    rate_table,
+    table,
+    to_csv,
+    to_markdown,
+)
 from experiments.common.tables import text_table
 from experiments.digits.measures import ACCURACY, CURVES, MEASURES, POPULATION, RATE, SEARCH, TRAINING_LOSS
 from experiments.digits.trials import Trial
@@ -121,12 +129,29 @@ def test_differences_and_rates():
     assert rate_table(OUTCOME)[1] == ['BN', '0.003']
 
 
+def test_one_column_is_laid_out_by_measures():
+    assert measures_table(OUTCOME, 2, (ACCURACY, TRAINING_LOSS))[:3] == [
+        ['norm', 'accuracy, running statistics (%)', 'training loss (nats)', 'rate'],
+        ['BN', '83.0 ± 3.6', '**0.50 ± 0.25**', '0.003'],
+        ['GN', '60.0 ± 14.1 (1 of 3 diverged)', '1.00 ± 0.00 (1 of 3 diverged)', '0.003'],
+    ]
+    assert differences_table(OUTCOME, 2, (ACCURACY, TRAINING_LOSS))[3] == [
+        'BRN',
+        '+2.0 (-0.5 to +4.5)',
+        '+0.50 (-0.12 to +1.12)',
+    ]
+    text = to_markdown([OUTCOME], (ACCURACY, TRAINING_LOSS), RATE)
+    assert re.search(r'\| BN +\| 83\.0 ± 3\.6 +\| \*\*0\.50 ± 0\.25\*\* +\| 0\.003 \|', text)
+    assert 'batch size (images) 2. Learning rate' in text
+
+
 def test_markdown():
-    text = to_markdown([OUTCOME], MEASURES, RATE)
+    both = [{method: {2: row[2], 4: row[2]} for method, row in of.items()} for of in (OUTCOME.compared, {})]
+    text = to_markdown([Outcome(COMPARISON, *both)], MEASURES, RATE)
     heading, line, bn, gn = (
-        r'\| batch size \(images\) \| 2 +\|',
-        r'\|-+\|-+\|',
-        r'\| BN +\| 83\.0 ± 3\.6 +\|',
+        r'\| batch size \(images\) \| 2 +\| 4 +\|',
+        r'\|-+\|-+\|-+\|',
+        r'\| BN +\| 83\.0 ± 3\.6 +\| 83\.0 ± 3\.6 +\|',
         r'\| GN +\| 60\.0',
     )
     assert re.search('\n'.join(('', heading, line, bn, gn)), text)
