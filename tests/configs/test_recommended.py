@@ -1,5 +1,7 @@
 """The configs that docs/choosing.md recommends: which norm stands where, and what follows the batch size."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from mmdet.testing import demo_mm_inputs
@@ -8,47 +10,63 @@ from torch import nn
 from mmdet_cbn.layers import AveragedBatchNorm2d
 from tests.configs.building import CONFIGS, build, read
 
-# Of each detector: the learning rate of MMDetection's own config for 16 images, and AvgBN layers by part.
-DETECTORS = {
-    'mask-rcnn_r50_fpn_4conv1fc': (0.02, {'neck': 8, 'roi_head.bbox_head': 4, 'roi_head.mask_head': 4}),
-    'faster-rcnn_r50_fpn_4conv1fc': (0.02, {'neck': 8, 'roi_head.bbox_head': 4}),
-    'retinanet_r50_fpn': (0.01, {'neck': 8, 'bbox_head': 8}),
-}
+
+@dataclass(frozen=True)
+class Recommended:
+    """A detector with its norm.
+
+    Args:
+        name: In the names of configs.
+        learning_rate: Of MMDetection's own config, for 16 images.
+        norm: Class of the layers.
+        parts: How many of them each part has.
+        hooks: In the config.
+    """
+
+    name: str
+    learning_rate: float
+    norm: type[nn.Module]
+    parts: dict[str, int]
+    hooks: tuple[dict[str, str], ...]
+
+    def config(self, images: int) -> str:
+        return f'recommended/{self.name}_8xb{images}-1x_coco'
+
+
+HOOK = {'type': 'CrossIterationHook', 'window_size': 'auto'}
+TWO_STAGES = {'neck': 8, 'roi_head.bbox_head': 4}
+MASKS = {**TWO_STAGES, 'roi_head.mask_head': 4}
+DETECTORS = (
+    Recommended('mask-rcnn_r50_fpn_4conv1fc_avgbn', 0.02, AveragedBatchNorm2d, MASKS, (HOOK,)),
+    Recommended('faster-rcnn_r50_fpn_4conv1fc_avgbn', 0.02, AveragedBatchNorm2d, TWO_STAGES, (HOOK,)),
+    Recommended('retinanet_r50_fpn_gn', 0.01, nn.GroupNorm, {'neck': 8, 'bbox_head': 8}, ()),
+)
 IMAGES = (1, 2, 4)
 
-
-def name(detector: str, images: int) -> str:
-    return f'recommended/{detector}_avgbn_8xb{images}-1x_coco'
-
-
-each_config = pytest.mark.parametrize(
-    ('detector', 'images'), [(detector, images) for detector in DETECTORS for images in IMAGES]
-)
-each_detector = pytest.mark.parametrize('detector', DETECTORS)
+each_detector = pytest.mark.parametrize('detector', DETECTORS, ids=[detector.name for detector in DETECTORS])
 
 
 def test_the_folder_has_these_configs():
-    files = {path.stem for path in (CONFIGS / 'recommended').glob('*.py')}
-    assert files == {name(d, n).removeprefix('recommended/') for d in DETECTORS for n in IMAGES}
+    files = {f'recommended/{path.stem}' for path in (CONFIGS / 'recommended').glob('*.py')}
+    assert files == {detector.config(images) for detector in DETECTORS for images in IMAGES}
 
 
-@each_config
+@pytest.mark.parametrize('images', IMAGES)
+@each_detector
 def test_what_follows_the_images_of_a_batch(detector, images):
-    cfg = read(name(detector, images))
+    cfg = read(detector.config(images))
     assert cfg.train_dataloader.batch_size == images
-    assert cfg.optim_wrapper.optimizer.lr == DETECTORS[detector][0]
+    assert cfg.optim_wrapper.optimizer.lr == detector.learning_rate
     assert cfg.auto_scale_lr == {'enable': True, 'base_batch_size': 16}
-    assert cfg.custom_hooks == [{'type': 'CrossIterationHook', 'window_size': 'auto'}]
+    assert tuple(cfg.get('custom_hooks', ())) == detector.hooks
 
 
 @each_detector
 def test_norm_of_each_part(detector):
-    model = build(read(name(detector, 2))).train()
-    found = {
-        part: norms_of(model.get_submodule(part), AveragedBatchNorm2d) for part in DETECTORS[detector][1]
-    }
-    assert {part: len(norms) for part, norms in found.items()} == DETECTORS[detector][1]
-    assert len(norms_of(model, AveragedBatchNorm2d)) == sum(map(len, found.values()))
+    model = build(read(detector.config(2))).train()
+    parts = {part: model.get_submodule(part) for part in detector.parts}
+    assert {part: len(norms_of(module, detector.norm)) for part, module in parts.items()} == detector.parts
+    assert len(norms_of(model, detector.norm)) == sum(detector.parts.values())
     backbone = norms_of(model.backbone, nn.BatchNorm2d)
     assert len(backbone) == 53
     assert not any(norm.training for norm in backbone)
@@ -57,13 +75,12 @@ def test_norm_of_each_part(detector):
 @pytest.mark.slow
 @each_detector
 def test_training_step(detector):
-    cfg = read(name(detector, 2))
+    cfg = read(detector.config(2))
     if 'roi_head' in cfg.model:  # 32 instead of 512 regions, to save time
         cfg.model.train_cfg.rcnn.sampler.num = 32
     model = build(cfg, 'cpu').train()
-    batch = demo_mm_inputs(
-        2, [(3, 64, 96), (3, 64, 64)], num_items=[3, 4], num_classes=80, with_mask='mask' in detector
-    )
+    masks = 'mask' in detector.name
+    batch = demo_mm_inputs(2, [(3, 64, 96), (3, 64, 64)], num_items=[3, 4], num_classes=80, with_mask=masks)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-5)
     for _ in range(2):  # the second one has averages
         losses = model(**model.data_preprocessor(batch, training=True), mode='loss')
@@ -72,9 +89,9 @@ def test_training_step(detector):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    for norm in norms_of(model, AveragedBatchNorm2d):
+    for norm in norms_of(model, detector.norm):
         assert norm.weight.grad.isfinite().all()
-        assert norm.window.gradients.any()
+        assert norm.weight.grad.any()
 
 
 def norms_of(module: nn.Module, kind: type[nn.Module]) -> list[nn.Module]:

@@ -1,12 +1,20 @@
-"""The tables of docs/study.md are those of the recorded trials, and nothing else."""
+"""The tables of docs/study.md are those of the recorded trials and runs, and nothing else."""
 
+import csv
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from experiments.common.comparisons import read_outcome
 from experiments.common.records import restore
-from experiments.common.study_tables import difference_table, rate_table, table
+from experiments.common.study_tables import (
+    difference_table,
+    differences_table,
+    measures_table,
+    rate_table,
+    table,
+)
 from experiments.digits.comparisons import FULL, make_comparisons
 from experiments.digits.measures import ACCURACY, CURVES, POPULATION, TRAINING_LOSS
 from experiments.digits.runner import Results
@@ -44,3 +52,24 @@ def test_each_table_of_the_digits_is_that_of_the_records(outcomes):
     expected += [table(parts, POPULATION), difference_table(parts, POPULATION)]
     of_digits = [rows for rows in page if rows[0][0] == whole.comparison.axis]
     assert sorted(of_digits) == sorted(expected)
+
+
+def test_the_tables_of_the_detector_are_those_of_the_records(tmp_path):
+    pytest.importorskip('mmdet')
+    from experiments.detection.comparisons import make_comparisons
+    from experiments.detection.measures import BOX, MASK, MEASURES, POPULATION_BOX, POPULATION_MASK
+    from experiments.detection.measures import TRAINING_LOSS as LOSS
+    from experiments.detection.runs import read_result, result_folder
+    from experiments.detection.trials import DetectionRun
+
+    records = DOCS / 'records' / 'detection_runs.csv'
+    restore(records, DetectionRun, result_folder(tmp_path), [measure.key for measure in MEASURES])
+    methods = {line['method'] for line in csv.DictReader(records.open())}
+    (comparison,) = make_comparisons(['pretrained'], methods, [1])
+    outcome = read_outcome(comparison, 3, partial(read_result, tmp_path))
+    measures = (POPULATION_BOX, POPULATION_MASK, BOX, MASK)
+    expected = [measures_table(outcome, 1, (*measures, LOSS)), differences_table(outcome, 1, measures)]
+    for rows in expected:
+        rows[0] = [head.removesuffix(' statistics') for head in rows[0]]  # the page spares the width
+    of_detector = [rows for rows in tables_of('study.md') if rows[0][:2] == expected[0][0][:2]]
+    assert of_detector == expected
