@@ -7,7 +7,7 @@ a pretrained backbone exposures vary and few RoIs train the heads, since BN is n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..common.rates import RateSearch
@@ -53,6 +53,16 @@ def _rates(*rates: float) -> RateSearch:
     return RateSearch(rates, slice(1, 5), chosen_by=POPULATION_BOX.key)
 
 
+_PRETRAINED = Regime(
+    'Detector with a pretrained, frozen backbone, images of different exposures',
+    epochs=4,
+    search=_rates(0.0003, 0.001, 0.003, 0.01, 0.03, 0.1),
+    optimizer={'type': 'SGD', 'momentum': 0.9, 'weight_decay': 0.0001},
+    schedule={'type': 'MultiStepLR', 'gamma': 0.1},
+    pretrained=True,
+    regions=16,
+    varied=True,
+)
 REGIMES: Mapping[str, Regime] = {
     'scratch': Regime(
         'Detector from scratch',
@@ -63,24 +73,12 @@ REGIMES: Mapping[str, Regime] = {
         pretrained=False,
         regions=64,
     ),
-    'pretrained': Regime(
-        'Detector with a pretrained, frozen backbone, images of different exposures',
-        epochs=4,
-        search=_rates(0.0003, 0.001, 0.003, 0.01, 0.03, 0.1),
-        optimizer={'type': 'SGD', 'momentum': 0.9, 'weight_decay': 0.0001},
-        schedule={'type': 'MultiStepLR', 'gamma': 0.1},
-        pretrained=True,
-        regions=16,
-        varied=True,
-    ),
-    'photographs': Regime(
-        'Fitting photographs with a pretrained, frozen backbone',
+    'pretrained': _PRETRAINED,
+    'photographs': replace(
+        _PRETRAINED,
+        title='Fitting photographs with a pretrained, frozen backbone',
         epochs=24,
-        search=_rates(0.0003, 0.001, 0.003, 0.01, 0.03, 0.1),
-        optimizer={'type': 'SGD', 'momentum': 0.9, 'weight_decay': 0.0001},
-        schedule={'type': 'MultiStepLR', 'gamma': 0.1},
-        pretrained=True,
-        regions=16,
+        varied=False,
         photographs=True,
     ),
 }
