@@ -54,22 +54,50 @@ def test_each_table_of_the_digits_is_that_of_the_records(outcomes):
     assert sorted(of_digits) == sorted(expected)
 
 
-def test_the_tables_of_the_detector_are_those_of_the_records(tmp_path):
+@pytest.fixture(scope='module')
+def detector(tmp_path_factory):
     pytest.importorskip('mmdet')
     from experiments.detection.comparisons import make_comparisons
-    from experiments.detection.measures import BOX, MASK, MEASURES, POPULATION_BOX, POPULATION_MASK
-    from experiments.detection.measures import TRAINING_LOSS as LOSS
+    from experiments.detection.measures import MEASURES
     from experiments.detection.runs import read_result, result_folder
     from experiments.detection.trials import DetectionRun
 
+    out = tmp_path_factory.mktemp('runs')
     records = DOCS / 'records' / 'detection_runs.csv'
-    restore(records, DetectionRun, result_folder(tmp_path), [measure.key for measure in MEASURES])
+    restore(records, DetectionRun, result_folder(out), [measure.key for measure in MEASURES])
     methods = {line['method'] for line in csv.DictReader(records.open())}
     (comparison,) = make_comparisons(['pretrained'], methods, [1])
-    outcome = read_outcome(comparison, 3, partial(read_result, tmp_path))
+    return read_outcome(comparison, 3, partial(read_result, out))
+
+
+def test_the_tables_of_the_detector_are_those_of_the_records(detector):
+    from experiments.detection.measures import BOX, MASK, POPULATION_BOX, POPULATION_MASK
+    from experiments.detection.measures import TRAINING_LOSS as LOSS
+
     measures = (POPULATION_BOX, POPULATION_MASK, BOX, MASK)
-    expected = [measures_table(outcome, 1, (*measures, LOSS)), differences_table(outcome, 1, measures)]
+    expected = [measures_table(detector, 1, (*measures, LOSS)), differences_table(detector, 1, measures)]
     for rows in expected:
         rows[0] = [head.removesuffix(' statistics') for head in rows[0]]  # the page spares the width
     of_detector = [rows for rows in tables_of('study.md') if rows[0][:2] == expected[0][0][:2]]
     assert of_detector == expected
+
+
+def test_the_table_of_the_readme_is_a_part_of_them(outcomes, detector):
+    from experiments.detection.measures import BOX, MASK
+
+    names = {
+        'BN behind `CenConv2d`': 'BN, centred',
+        'GN behind `ConvWS`': 'GN, WS',
+        'SyncBN, over both processes': 'SyncBN',
+        'CBN, as published': 'CBN',
+        'AvgBN behind `CenConv2d`': 'AvgBN, centred',
+        'MABN (behind `CenConv2d`)': 'MABN',
+    }
+    heading, *digits = table(outcomes['batch_size'], POPULATION)
+    columns = [heading.index(size) for size in ('2', '4')]
+    accuracies = {row[0]: [row[column] for column in columns] for row in digits}
+    aps = {row[0]: row[1:3] for row in measures_table(detector, 1, (BOX, MASK))[1:]}
+    (quoted,) = (rows for rows in tables_of('../README.md') if 'digits, 2 images' in rows[0])
+    for name, *cells in quoted[1:]:
+        label, missing = names.get(name, name), ['-', '-']
+        assert cells == accuracies.get(label, missing) + aps.get(label, missing), name
