@@ -169,6 +169,8 @@ def imported_roots(folder: str) -> set[str]:
                 'experiments.reports',
                 'torch',
                 'tqdm',
+                'numpy',
+                'mmcv',
                 'mmengine',
                 'mmdet_cbn.data',
                 'mmdet_cbn.launch',
