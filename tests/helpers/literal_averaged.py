@@ -59,7 +59,7 @@ class LiteralAvgBN(LiteralGrowingCBN):
             if not self.of_gradients:
                 return g * torch.nan
             shares, sums = zip(*self.of_gradients, strict=True)
-            weight = _average(shares, [torch.ones(())] * len(shares))
+            weight = _average(shares, [torch.ones((), dtype=sums[0].dtype)] * len(shares))
             used = _average(shares, sums) / weight / z[:, 0].numel()
             return g - used[0][EACH] - z.detach() * used[1][EACH]
 
