@@ -83,6 +83,7 @@ class CrossIterationHook(Hook):
             if isinstance(self.window_size, int):
                 layer.window_size = self.window_size
         self.first_iteration = runner.iter
+        self._count_in_calls(runner, runner.iter)  # before windows are loaded, which have to be of this size
         if runner.iter == 0:
             # Not a resumed run: a model fine-tuned from a CBN checkpoint starts its burn-in anew.
             for layer in layers:
@@ -93,7 +94,6 @@ class CrossIterationHook(Hook):
             runner.logger.info('CrossIterationHook: the windows refill after this resume (save_window=False)')
         if self.save_window:
             save_beside_checkpoints(runner, _unwrap(runner.model))
-        self._count_in_calls(runner, runner.iter)
 
     def after_train_iter(
         self,

@@ -204,6 +204,15 @@ def test_resume_continues_burn_in_where_it_was(coco, tmp_path, others):
     assert resumed.norms[IN_HEAD].iteration == 3 * EPOCH * LEVELS
 
 
+def test_resume_with_saved_windows_of_the_automatic_size(coco, tmp_path):
+    hook = {'type': 'CrossIterationHook', 'window_size': 'auto', 'save_window': True}
+    Trained(coco, tmp_path, hook)
+    resumed = Trained(coco, tmp_path, hook, epochs=2, resume=True)
+    norm = resumed.norms[IN_BACKBONE]
+    assert norm.window_size == 8
+    assert int(norm.window.fill) == 2 * EPOCH
+
+
 @pytest.mark.slow
 def test_resume_after_burn_in_pools_at_once(coco, straight, tmp_path):
     hook = {'type': 'CrossIterationHook', 'burn_in_epochs': 1}
