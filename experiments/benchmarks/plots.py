@@ -18,7 +18,8 @@ def plot(rows: Sequence[Row], path: Path, title: str) -> None:
         title: Names the machine.
     """
     cases = list(dict.fromkeys(row.get('case', 'training step of the model') for row in rows))
-    figure = Figure(figsize=(1.5 + 2.6 * len(cases), 3.6), layout='constrained')
+    norms = len({row['norm'] for row in rows})
+    figure = Figure(figsize=(1.5 + 2.6 * len(cases), 1.2 + 0.2 * norms), layout='constrained')
     panels = figure.subplots(1, len(cases), sharey=True, squeeze=False)[0]
     for panel, case in zip(panels, cases, strict=True):
         of_case = [row for row in rows if row.get('case', case) == case]
