@@ -102,24 +102,31 @@ def _from_reference(outcome: Outcome, value: int, measure: Measure) -> dict[str,
     }
 
 
+def measured(outcome: Outcome, measures: Sequence[Measure]) -> list[Measure]:
+    """Return those of ``measures`` that the trials of a comparison have: not all have to have each."""
+    results = [result for row in outcome.compared.values() for seeds in row.values() for result in seeds]
+    return [measure for measure in measures if any(result.get(measure.key) for result in results)]
+
+
 def to_markdown(outcomes: Iterable[Outcome], measures: Sequence[Measure], rate: str) -> str:
     """Return the tables of all comparisons in Markdown.
 
     Args:
         outcomes: What came out of them.
-        measures: A table for each.
+        measures: A table for each that there is.
         rate: What the learning rates are, with their unit.
     """
     parts = [LEGEND]
     for outcome in outcomes:
         parts.append(f'## {outcome.comparison.title}')
+        own = measured(outcome, measures)
         if len(outcome.values) == 1:
             (value,) = outcome.values
             parts.append(f'{outcome.comparison.axis} {value}. {rate}: the last column.')
-            parts += [markdown_table(measures_table(outcome, value, measures)), 'The same beside BN:']
-            parts.append(markdown_table(differences_table(outcome, value, measures)))
+            parts += [markdown_table(measures_table(outcome, value, own)), 'The same beside BN:']
+            parts.append(markdown_table(differences_table(outcome, value, own)))
             continue
-        for measure in measures:
+        for measure in own:
             title = f'{measure.label[0].upper()}{measure.label[1:]}'
             parts += [f'{title}:', markdown_table(table(outcome, measure))]
             parts += [f'{title}, beside BN:', markdown_table(difference_table(outcome, measure))]
@@ -139,7 +146,7 @@ def to_csv(results: Sequence[Result], last: Sequence[str]) -> str:
     rows = [
         [
             *result['settings'].values(),
-            *(result[name][-1] if result[name] else None for name in last),
+            *(result[name][-1] if result.get(name) else None for name in last),
             *(result[name] for name in other),
         ]
         for result in results

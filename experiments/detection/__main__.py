@@ -32,7 +32,7 @@ from ..common.plan import count_expected, known_trials
 from ..common.records import restore
 from ..common.results import StudyError
 from ..common.study_plots import plot_comparison, plot_rates
-from ..common.study_tables import LEGEND, table, to_csv, to_markdown
+from ..common.study_tables import LEGEND, measured, table, to_csv, to_markdown
 from ..common.tables import text_table
 from .comparisons import make_comparisons
 from .configs import other_data, photographs, test_data
@@ -170,10 +170,10 @@ def report(comparisons: Sequence[Comparison], args: Namespace) -> None:
     for outcome in outcomes:
         comparison = outcome.comparison
         with whole_file(args.out / f'{comparison.name}.png') as path:
-            plot_comparison(outcome, DRAWN, path)
+            plot_comparison(outcome, measured(outcome, DRAWN), path)
         with whole_file(args.out / f'{comparison.name}_rates.png') as path:
             plot_rates(outcome, POPULATION_BOX, RATE, path)
-        for measure in MEASURES:
+        for measure in measured(outcome, MEASURES):
             print(f'\n{comparison.title}: {measure.label}')
             print(text_table(table(outcome, measure)))
     print(f'\n{LEGEND}\n\ntables.md, runs.csv and pictures are in {args.out}')

@@ -1,4 +1,4 @@
-"""The config of a run: how it differs from the quickstart's, whose model and data all of them share."""
+"""The config of a run: how it differs from the quickstart's, whose data and schedule all of them share."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from mmdet_cbn.layers.names import NORM_LAYERS
 
 from ..common.methods import METHODS
 from ..common.standardized_conv import StandardizedConv2d
-from .regimes import PHOTOGRAPH_SIZE, REGIMES, WARM_UP_IMAGES, scheduler
+from .regimes import PHOTOGRAPH_SIZE, REGIMES, WARM_UP_IMAGES, Regime, scheduler
 
 if TYPE_CHECKING:
     from .trials import DetectionRun
 
 PHOTOGRAPH_CLASSES = 80
 WARM_UP = 1 / 3  # of the run, for CBN's burn-in and BRN's limits: the quickstart's 1 of 3 epochs
-BASE = 'configs/quickstart/mask-rcnn_r18_fpn_4conv1fc_bn_shapes.py'
+MASK_RCNN = 'configs/quickstart/mask-rcnn_r18_fpn_4conv1fc_bn_shapes.py'
+RETINANET = 'configs/_base_/quickstart_retinanet_r18.py'
 IMPORTS = ['mmdet_cbn', 'experiments.detection.statistics_hook', 'experiments.detection.exposure']
 LOAD = (
     {'type': 'LoadImageFromFile'},
@@ -59,13 +60,11 @@ def changes(run: DetectionRun) -> dict[str, Any]:
         size = method.window_size(run.batch_size)
         hooks.append({'type': 'CrossIterationHook', 'burn_in_epochs': burn_in, 'window_size': size})
     rate = run.rate * run.iteration_images
-    classes = {'num_classes': PHOTOGRAPH_CLASSES} if regime.photographs else {}
     return {
         'model': {
             'backbone': {'frozen_stages': 4, 'norm_eval': True} if regime.pretrained else chosen,
             'neck': chosen,
-            'roi_head': {'bbox_head': {**chosen, **classes}, 'mask_head': {**chosen, **classes}},
-            'train_cfg': {'rcnn': {'sampler': {'num': regime.regions}}},
+            **_heads(regime, chosen),
         },
         'train_dataloader': {'batch_size': run.batch_size},
         'train_cfg': {'max_epochs': run.epochs, 'val_interval': run.epochs},
@@ -84,6 +83,16 @@ def changes(run: DetectionRun) -> dict[str, Any]:
         'default_hooks': {'checkpoint': None},
         'custom_hooks': hooks,
         'randomness': {'seed': run.seed},
+    }
+
+
+def _heads(regime: Regime, chosen: dict[str, Any]) -> dict[str, Any]:
+    if regime.retinanet:
+        return {'bbox_head': chosen}
+    head = chosen | ({'num_classes': PHOTOGRAPH_CLASSES} if regime.photographs else {})
+    return {
+        'roi_head': {'bbox_head': head, 'mask_head': head},
+        'train_cfg': {'rcnn': {'sampler': {'num': regime.regions}}},
     }
 
 
@@ -110,7 +119,7 @@ def config_text(run: DetectionRun, root: Path, out: Path) -> str:
             'prefix': 'backbone.',
         }
         changed['model']['backbone'] = changed['model']['backbone'] | {'init_cfg': weights}
-    return _text(root, changed)
+    return _text(root / (RETINANET if regime.retinanet else MASK_RCNN), changed)
 
 
 def _shapes(split: str, out: Path, varied: bool) -> tuple[dict[str, Any], dict[str, Any], Path]:
@@ -141,7 +150,7 @@ def pretraining_text(root: Path, out: Path, epochs: int) -> str:
     """Return the config that trains the backbone: BN at 8 images, on images that no run sees."""
     data = str(other_data(out))
     return _text(
-        root,
+        root / MASK_RCNN,
         {
             'train_dataloader': {'batch_size': 4, 'dataset': {'data_root': data}},
             'val_dataloader': {'dataset': {'data_root': data}},
@@ -183,9 +192,9 @@ def backbone(out: Path) -> Path:
     return out / 'pretrained.pth'
 
 
-def _text(root: Path, changed: dict[str, Any]) -> str:
+def _text(base: Path, changed: dict[str, Any]) -> str:
     lines = (
-        f'_base_ = {str(root / BASE)!r}',
+        f'_base_ = {str(base)!r}',
         f'custom_imports = dict(imports={IMPORTS!r})',
         *(f'{name} = {value!r}' for name, value in changed.items()),
     )

@@ -34,6 +34,8 @@ class Regime:
             norm that is compared is in FPN and heads then, else in the backbone too.
         regions: RoIs of an image that train the heads. Fewer make the statistics of a batch noisier.
         varied: Whether images differ in exposure, those of the test as well.
+        retinanet: Whether it is a RetinaNet, each level of whose head has norms of its own, in the place of a
+            Mask R-CNN.
         photographs: Whether it fits the training images of a folder in COCO's layout, and is evaluated on
             them, in the place of generated shapes.
     """
@@ -46,6 +48,7 @@ class Regime:
     pretrained: bool
     regions: int
     varied: bool = False
+    retinanet: bool = False
     photographs: bool = False
 
 
@@ -74,6 +77,11 @@ REGIMES: Mapping[str, Regime] = {
         regions=64,
     ),
     'pretrained': _PRETRAINED,
+    'retinanet': replace(
+        _PRETRAINED,
+        title='RetinaNet with a pretrained, frozen backbone, images of different exposures',
+        retinanet=True,
+    ),
     'photographs': replace(
         _PRETRAINED,
         title='Fitting photographs with a pretrained, frozen backbone',

@@ -25,10 +25,12 @@ from ..common import results
 from ..common.results import StudyError
 from ..reports.runs import read_run
 from .configs import backbone, config_text, pretraining_text
+from .regimes import REGIMES
 from .statistics_hook import FILE
 from .trials import DetectionRun
 
-METRICS = {'box_ap': 'coco/bbox_mAP', 'mask_ap': 'coco/segm_mAP'}
+BOX_METRICS = {'box_ap': 'coco/bbox_mAP'}
+METRICS = {**BOX_METRICS, 'mask_ap': 'coco/segm_mAP'}
 STATISTICS = {'running': '', 'slow': 'slow_', 'population': 'population_'}
 PRETRAINING = 'pretraining'
 PRETRAINING_EPOCHS = 8
@@ -54,9 +56,14 @@ def read_result(out: Path, run: DetectionRun) -> dict[str, Any] | None:
 
 
 def _check(result: dict[str, Any]) -> None:
-    curves = [f'{prefix}{name}' for prefix in STATISTICS.values() for name in METRICS]
+    metrics = _metrics(result['settings']['regime'])
+    curves = [f'{prefix}{name}' for prefix in STATISTICS.values() for name in metrics]
     if not result['diverged'] and not all(math.isfinite(result[name][-1]) for name in curves):
         raise ValueError('numbers are missing')
+
+
+def _metrics(regime: str) -> Mapping[str, str]:
+    return BOX_METRICS if REGIMES[regime].retinanet else METRICS
 
 
 def train_and_write(run: DetectionRun, root: Path, out: Path, lock: TextIO) -> None:
@@ -74,7 +81,8 @@ def train_and_write(run: DetectionRun, root: Path, out: Path, lock: TextIO) -> N
     start = time.perf_counter()
     work_dir = _train(run.name, config_text(run, root, out.resolve()), run.processes, root, out, lock)
     seconds = time.perf_counter() - start
-    result = measure(work_dir) | {'seconds': round(seconds, 1), 'torch': torch.__version__}
+    about = {'seconds': round(seconds, 1), 'torch': torch.__version__}
+    result = measure(work_dir, _metrics(run.regime)) | about
     results.write_result(result_folder(out), run, result)
 
 
@@ -102,14 +110,18 @@ def _train(name: str, config_text: str, processes: int, root: Path, out: Path, l
     return work_dir
 
 
-def measure(work_dir: Path) -> dict[str, Any]:
+def measure(work_dir: Path, metrics: Mapping[str, str] = METRICS) -> dict[str, Any]:
     """Read what a finished run reached.
+
+    Args:
+        work_dir: Of the run.
+        metrics: Names of MMDetection's metrics by those that they have here.
 
     Returns:
         ``training_loss``, the mean of each epoch; ``diverged``, the epoch, counted from 1, in which the loss
-        became inf or nan, or None; ``box_ap`` and ``mask_ap``, from 0 to 1 (0 where nothing was detected),
-        with running statistics, and the same behind ``slow_`` and ``population_``, with those of a momentum
-        that suits the batch and with population statistics: one value each.
+        became inf or nan, or None; the metrics, from 0 to 1 (0 where nothing was detected), with running
+        statistics, and the same behind ``slow_`` and ``population_``, with those of a momentum that suits the
+        batch and with population statistics: one value each.
 
     Raises:
         StudyError: The run was not validated.
@@ -128,7 +140,7 @@ def measure(work_dir: Path) -> dict[str, Any]:
     aps = {
         f'{prefix}{name}': [found[kind].get(metric, 0.0)]
         for kind, prefix in STATISTICS.items()
-        for name, metric in METRICS.items()
+        for name, metric in metrics.items()
     }
     epochs: dict[int, list[float]] = {}
     for row in log.train:

@@ -12,6 +12,7 @@ from experiments.common.study_plots import plot_comparison, plot_curves, plot_ra
 from experiments.common.study_tables import (
     difference_table,
     differences_table,
+    measured,
     measures_table,
     rate_table,
     table,
@@ -156,6 +157,15 @@ def test_markdown():
     )
     assert re.search('\n'.join(('', heading, line, bn, gn)), text)
     assert re.search(r'\| BN +\| \*\*0\.50 ± 0\.25\*\* +\|', text)
+
+
+def test_measures_that_no_trial_has_are_left_out():
+    without = [{**trial, 'accuracy': []} for trial in BN] + [result(0.5, diverged=1)]
+    outcome = Outcome(COMPARISON, {'bn': {2: without}}, {})
+    assert measured(outcome, MEASURES) == [measure for measure in MEASURES if measure.key != 'accuracy']
+    assert measured(OUTCOME, MEASURES) == list(MEASURES)
+    (line, *_) = csv.DictReader(io.StringIO(to_csv([{**BN[0], 'settings': {}, 'gone': []}], ['gone'])))
+    assert line['gone'] == ''
 
 
 def test_only_whole_columns_are_reported():

@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip('mmdet')
 
+from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 
 from experiments.common.methods import METHODS
@@ -19,6 +20,7 @@ from experiments.detection.comparisons import make_comparisons
 from experiments.detection.configs import changes, config_text, pretraining_text
 from experiments.detection.regimes import REGIMES
 from experiments.detection.runs import (
+    BOX_METRICS,
     measure,
     only_study,
     pretrain,
@@ -27,6 +29,7 @@ from experiments.detection.runs import (
     train_and_write,
 )
 from experiments.detection.trials import DetectionRun
+from tests.configs.building import build
 
 ROOT = Path(__file__).parents[3]
 QUICKSTART = ROOT / 'configs' / 'quickstart'
@@ -88,7 +91,10 @@ def test_the_runs_of_a_study():
 def test_norm_of_each_config(tmp_path, method, regime):
     cfg = read_config(tmp_path, DetectionRun(method, 1, 2, 0.01, regime, 3))
     model = cfg.model
-    parts = [model.neck, model.roi_head.bbox_head, model.roi_head.mask_head]
+    if regime == 'retinanet':
+        parts = [model.neck, model.bbox_head]
+    else:
+        parts = [model.neck, model.roi_head.bbox_head, model.roi_head.mask_head]
     if regime == 'scratch':
         parts.append(model.backbone)
     for part in parts:
@@ -108,6 +114,21 @@ def test_a_pretrained_backbone_is_frozen_and_keeps_bn(tmp_path):
     assert (backbone.frozen_stages, backbone.norm_eval) == (4, True)
     weights = {'type': 'Pretrained', 'checkpoint': f'{tmp_path}/pretrained.pth', 'prefix': 'backbone.'}
     assert backbone.init_cfg == weights
+
+
+def test_the_levels_of_the_retinanet_have_norms_of_their_own(tmp_path):
+    """Behind convolutions that they share; each level has more than one position, also at one image."""
+    cfg = read_config(tmp_path, DetectionRun('bn', 1, 2, 0.01, 'retinanet', 4))
+    assert cfg.val_evaluator.metric == 'bbox'
+    cfg.model.backbone.init_cfg = None
+    model = build(cfg, 'cpu').train()
+    levels = [[module.bn for module in level] for level in model.bbox_head.cls_convs]
+    assert (len(levels), len({norm for level in levels for norm in level})) == (4, 16)
+    assert len({module.conv for level in model.bbox_head.cls_convs for module in level}) == 4
+    batch = demo_mm_inputs(1, [(3, 128, 128)], num_items=[3], num_classes=4)
+    loss, _ = model.parse_losses(model(**model.data_preprocessor(batch, training=True), mode='loss'))
+    assert loss.isfinite()
+    assert all(norm.num_batches_tracked == 1 for level in levels for norm in level)
 
 
 def test_splits_share_no_image_with_training(tmp_path):
@@ -177,13 +198,14 @@ def test_settings_say_what_is_done_to_the_images():
     assert {regime: of['exposures'] for regime, of in settings.items()} == {
         'scratch': None,
         'pretrained': [0.25, 1.0, -60.0, 60.0],
+        'retinanet': [0.25, 1.0, -60.0, 60.0],
         'photographs': None,
     }
     assert settings['photographs']['photograph_size'] == [256, 256]
 
 
 def test_regimes_by_their_data():
-    assert choose_regimes(None, 0) == ['scratch', 'pretrained']
+    assert choose_regimes(None, 0) == ['scratch', 'pretrained', 'retinanet']
     assert choose_regimes(None, 3) == list(REGIMES)
     assert choose_regimes(['photographs'], 3) == ['photographs']
     with pytest.raises(StudyError, match='needs --photographs DIR'):
@@ -298,6 +320,17 @@ def test_what_a_run_reached(tmp_path):
         'training_loss': [2.0, 0.5],
         'diverged': None,
     }
+
+
+def test_what_a_run_without_masks_reached(tmp_path):
+    log_rows(tmp_path, train_row(10))
+    write_statistics(tmp_path, running=(0.3,), slow=(0.2,), population=(0.4,))
+    found = measure(tmp_path, BOX_METRICS)
+    aps = {name: value for name, value in found.items() if name.endswith('_ap')}
+    assert aps == {'box_ap': [0.3], 'slow_box_ap': [0.2], 'population_box_ap': [0.4]}
+    run = dataclasses.replace(RUN, regime='retinanet')
+    write(tmp_path, {'settings': run.settings, **found, 'seconds': 1.0, 'torch': '2'}, run)
+    assert read_result(tmp_path, run)['box_ap'] == [0.3]
 
 
 def test_a_loss_that_is_lost_and_no_detections(tmp_path):
