@@ -22,7 +22,7 @@ _LINES = ('-', '--', ':', '-.', (0, (6, 1)), (0, (4, 1, 1, 1, 1, 1)), (0, (1, 1)
 
 
 def plot_comparison(outcome: Outcome, measures: Sequence[Measure], path: Path) -> None:
-    """Draw four measures at the end over what changes, with the spread of the seeds."""
+    """Draw up to four measures at the end over what changes, with the spread of the seeds."""
     comparison = outcome.comparison
     diverged = (
         f'{METHODS[method].label} at {value} ({cell.diverged} of {cell.seeds})'
@@ -32,7 +32,9 @@ def plot_comparison(outcome: Outcome, measures: Sequence[Measure], path: Path) -
     )
     figure = _figure(_title(comparison.title, diverged), rows=2)
     panels = figure.subplots(2, 2).flat
-    for axes, measure in zip(panels, measures, strict=True):
+    for axes in panels[len(measures) :]:
+        axes.remove()
+    for axes, measure in zip(panels[: len(measures)], measures, strict=True):
         rows = cells(outcome, measure)
         for number, (method, row) in enumerate(rows.items()):
             # Side by side, or the bars of one method would hide those of another.

@@ -39,6 +39,9 @@ MASKS = {**TWO_STAGES, 'roi_head.mask_head': 4}
 DETECTORS = (
     Recommended('mask-rcnn_r50_fpn_4conv1fc_avgbn', 0.02, AveragedBatchNorm2d, MASKS, (HOOK,)),
     Recommended('faster-rcnn_r50_fpn_4conv1fc_avgbn', 0.02, AveragedBatchNorm2d, TWO_STAGES, (HOOK,)),
+    Recommended(
+        'retinanet_r50_fpn_avgbn', 0.01, AveragedBatchNorm2d, {'neck': 8, 'bbox_head': 5 * 8}, (HOOK,)
+    ),
     Recommended('retinanet_r50_fpn_gn', 0.01, nn.GroupNorm, {'neck': 8, 'bbox_head': 8}, ()),
 )
 IMAGES = (1, 2, 4)
@@ -72,6 +75,13 @@ def test_norm_of_each_part(detector):
     assert not any(norm.training for norm in backbone)
 
 
+def test_levels_share_convolutions_and_no_norm():
+    head = build(read('recommended/retinanet_r50_fpn_avgbn_8xb2-1x_coco')).bbox_head
+    for levels in (head.cls_convs, head.reg_convs):
+        assert [len({id(level[place].conv) for level in levels}) for place in range(4)] == [1] * 4
+        assert len({id(module.bn) for level in levels for module in level}) == 5 * 4
+
+
 @pytest.mark.slow
 @each_detector
 def test_training_step(detector):
@@ -89,9 +99,12 @@ def test_training_step(detector):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    for norm in norms_of(model, detector.norm):
-        assert norm.weight.grad.isfinite().all()
-        assert norm.weight.grad.any()
+    norms = {name: m.weight.grad for name, m in model.named_modules() if isinstance(m, detector.norm)}
+    assert all(gradient.isfinite().all() for gradient in norms.values())
+    without = {name for name, gradient in norms.items() if not gradient.any()}
+    boxes = {name for name in norms if 'reg_convs' in name}
+    assert without <= boxes  # of levels on which no object is
+    assert not boxes or boxes - without
 
 
 def norms_of(module: nn.Module, kind: type[nn.Module]) -> list[nn.Module]:

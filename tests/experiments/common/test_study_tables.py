@@ -204,6 +204,7 @@ def test_one_line_a_trial():
     'plot',
     [
         lambda path: plot_comparison(OUTCOME, MEASURES, path),
+        lambda path: plot_comparison(OUTCOME, MEASURES[:3], path),
         lambda path: plot_rates(OUTCOME, POPULATION, RATE, path),
         lambda path: plot_curves(OUTCOME, 2, (ACCURACY, TRAINING_LOSS), path),
     ],

@@ -1,0 +1,3 @@
+# 8 GPUs x 4 images.
+_base_ = './retinanet_r50_fpn_avgbn_8xb2-1x_coco.py'
+train_dataloader = dict(batch_size=4)
