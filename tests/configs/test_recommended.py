@@ -1,9 +1,11 @@
 """The configs that docs/choosing.md recommends: which norm stands where, and what follows the batch size."""
 
+from copy import deepcopy
 from dataclasses import dataclass
 
 import pytest
 import torch
+from mmcv.cnn import ConvModule, fuse_conv_bn
 from mmdet.testing import demo_mm_inputs
 from torch import nn
 
@@ -80,6 +82,25 @@ def test_levels_share_convolutions_and_no_norm():
     for levels in (head.cls_convs, head.reg_convs):
         assert [len({id(level[place].conv) for level in levels}) for place in range(4)] == [1] * 4
         assert len({id(module.bn) for level in levels for module in level}) == 5 * 4
+
+
+def test_shared_convolutions_are_copied_before_folding():
+    """As docs/layers.md says: folding scales a convolution once for each norm behind it."""
+    cfg = read('_base_/quickstart_retinanet_r18')
+    cfg.model.bbox_head.norm_cfg = {'type': 'AvgBN'}
+    head = build(cfg, 'cpu').bbox_head.eval()
+    for norm in norms_of(head, AveragedBatchNorm2d):
+        nn.init.uniform_(norm.running_var, 0.5, 2)
+    maps = [torch.randn(1, 64, size, size) for size in (8, 4, 2, 1)]
+    expected, _ = head(maps)
+    wrong, _ = fuse_conv_bn(deepcopy(head))(maps)
+    assert not torch.allclose(wrong[0], expected[0], atol=1e-3)
+    for module in head.modules():
+        if isinstance(module, ConvModule):
+            module.conv = deepcopy(module.conv)
+    folded, _ = fuse_conv_bn(head)(maps)
+    assert not norms_of(head, AveragedBatchNorm2d)
+    torch.testing.assert_close(folded, expected)
 
 
 @pytest.mark.slow
