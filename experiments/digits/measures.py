@@ -11,7 +11,7 @@ MEASURES = (POPULATION, SLOW, ACCURACY, TRAINING_LOSS)
 CURVES = ('training_loss', 'held_out_loss', 'accuracy', 'slow_accuracy', 'population_accuracy')
 
 SEARCH = RateSearch(
-    rates=(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1),  # for each image of an iteration
+    rates=(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3),  # for each image of an iteration
     first=slice(2, 6),
     # The rate is to make good weights; how well ten batches estimate their statistics is another question.
     chosen_by=POPULATION.key,
