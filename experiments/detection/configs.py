@@ -1,4 +1,4 @@
-"""The config of a run: how it differs from the quickstart's, whose data and schedule all of them share."""
+"""The config of a run: how it differs from the quickstart's, which all of them inherit."""
 
 from __future__ import annotations
 

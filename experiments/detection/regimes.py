@@ -1,7 +1,8 @@
 """In which ways the detectors of the study are trained.
 
-The settings of a regime are those of BN, GN and SyncBN: nothing here was looked at with another method. With
-a pretrained backbone exposures vary and few RoIs train the heads, since BN is not behind GN without.
+The settings of a regime are those of BN, GN and SyncBN: nothing here was looked at with another method, but
+for RetinaNet, which AvgBN had been tried in before (docs/study.md). With a pretrained backbone exposures vary
+and few RoIs train the heads, since BN is not behind GN without.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Regime:
         schedule: Of the learning rate behind its warm-up: for a number of epochs a scheduler.
         pretrained: Whether the backbone has been trained before, on other images, and is frozen, with BN. The
             norm that is compared is in FPN and heads then, else in the backbone too.
-        regions: RoIs of an image that train the heads. Fewer make the statistics of a batch noisier.
+        regions: RoIs of an image that train the heads of a Mask R-CNN. Fewer make the statistics noisier.
         varied: Whether images differ in exposure, those of the test as well.
         retinanet: Whether it is a RetinaNet, each level of whose head has norms of its own, in the place of a
             Mask R-CNN.

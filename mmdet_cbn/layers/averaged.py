@@ -85,8 +85,9 @@ class AveragedBatchNorm2d(NaiveCrossIterationBatchNorm2d, _BatchNorm):  # MMEngi
     mode and in checkpoints it is BN, and in the first iteration and during burn-in also in training. The
     averages of the backward pass are of the scale of the loss: a dynamic loss scale that jumps is felt for k
     iterations. Unusual inputs: as in :class:`CrossIterationBatchNorm2d`; a gradient that is not finite does
-    not enter; a second backward pass through the same call enters once more. Iterations are calls: where a
-    head runs on each level of an FPN, k counts levels.
+    not enter; a second backward pass through the same call enters once more. Iterations are calls: where one
+    layer runs on each level of an FPN, k counts levels, and the averages fit none of them: give each level
+    layers of its own (MMDetection's RetinaSepBNHead).
 
     Args:
         num_features: Channels C of the input (N, C, H, W).

@@ -1,5 +1,5 @@
 # A RetinaNet for images of 128 pixels, beside the small Mask R-CNN: the same backbone, which is to be
-# trained before, channels and anchors. Its head has norms of its own for each of the FPN's levels, of
+# trained before, and channels. Its head has norms of its own for each of the FPN's levels, of
 # which there is no fifth: that would have one position, which no batch of one image can normalize.
 _base_ = 'mmdet::_base_/models/retinanet_r50_fpn.py'
 channels = 64
