@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+
+from .seeds import Measure
 
 Trial = Any  # a frozen dataclass with ``rate``, ``split`` and ``seed`` among its fields
 Result = Mapping[str, Any]
@@ -20,12 +23,12 @@ class RateSearch:
     Args:
         rates: Ascending.
         first: The slice of them that is tried; others follow where the best one has not both neighbours.
-        chosen_by: The curve of a result whose last value decides.
+        chosen_by: What decides.
     """
 
     rates: tuple[float, ...]
     first: slice
-    chosen_by: str
+    chosen_by: Measure
 
     def tuning_trials(self, setting: Trial, read: Read) -> list[Trial]:
         """Return the trials that choose the rate of a setting, ascending, as far as they can be named by now.
@@ -45,8 +48,11 @@ class RateSearch:
         return [tuning[index] for index in sorted(tried)]
 
     def score(self, result: Result) -> float:
-        """Return what the rate is chosen by, -1 where the trial diverged."""
-        return -1.0 if result['diverged'] else result[self.chosen_by][-1]
+        """Return a number that is larger for a better rate, the least where the trial diverged."""
+        if result['diverged']:
+            return -math.inf
+        value: float = result[self.chosen_by.key][-1]
+        return -value if self.chosen_by.less_is_better else value
 
     def compared_trials(self, setting: Trial, seeds: int, read: Read) -> list[Trial] | None:
         """Return the trials of a setting that are compared, one a seed, None before its rate is chosen."""

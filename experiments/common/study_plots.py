@@ -50,16 +50,15 @@ def plot_comparison(outcome: Outcome, measures: Sequence[Measure], path: Path) -
     _finish(figure, path)
 
 
-def plot_rates(outcome: Outcome, measure: Measure, rate: str, path: Path) -> None:
+def plot_rates(outcome: Outcome, rate: str, path: Path) -> None:
     """Draw what the learning rate was chosen by over the rates that were tried.
 
     Args:
         outcome: With the trials that chose.
-        measure: What they were chosen by.
         rate: What the rates are, with their unit.
         path: Of the picture.
     """
-    score = outcome.comparison.search.score
+    measure = outcome.comparison.search.chosen_by
     values, axis = outcome.values, outcome.comparison.axis.partition(' (')[0]
     figure = _figure(f'{outcome.comparison.title}: choice of the learning rate', columns=len(values))
     panels = figure.subplots(1, len(values), sharey=True, squeeze=False).flat
@@ -67,7 +66,7 @@ def plot_rates(outcome: Outcome, measure: Measure, rate: str, path: Path) -> Non
         for method, row in outcome.tuning.items():
             rates = [result['settings']['rate'] for result in row[value]]
             places = [
-                measure.factor * score(result) if not result['diverged'] else math.nan
+                measure.factor * result[measure.key][-1] if not result['diverged'] else math.nan
                 for result in row[value]
             ]
             axes.plot(rates, places, **_style(method))

@@ -36,7 +36,7 @@ from ..common.study_tables import LEGEND, measured, table, to_csv, to_markdown
 from ..common.tables import text_table
 from .comparisons import make_comparisons
 from .configs import other_data, photographs, test_data
-from .measures import DRAWN, MEASURES, POPULATION_BOX, RATE
+from .measures import DRAWN, MEASURES, RATE
 from .regimes import REGIMES
 from .runs import only_study, pretrain, read_result, result_folder, train_and_write
 from .trials import DetectionRun
@@ -172,7 +172,7 @@ def report(comparisons: Sequence[Comparison], args: Namespace) -> None:
         with whole_file(args.out / f'{comparison.name}.png') as path:
             plot_comparison(outcome, measured(outcome, DRAWN), path)
         with whole_file(args.out / f'{comparison.name}_rates.png') as path:
-            plot_rates(outcome, POPULATION_BOX, RATE, path)
+            plot_rates(outcome, RATE, path)
         for measure in measured(outcome, MEASURES):
             print(f'\n{comparison.title}: {measure.label}')
             print(text_table(table(outcome, measure)))

@@ -28,7 +28,7 @@ from ..common.study_plots import plot_comparison, plot_curves, plot_rates
 from ..common.study_tables import LEGEND, table, to_csv, to_markdown
 from ..common.tables import text_table
 from .comparisons import FULL, QUICK, SMALL_BATCH, Scale, make_comparisons
-from .measures import ACCURACY, CURVES, MEASURES, POPULATION, RATE, TRAINING_LOSS
+from .measures import ACCURACY, CURVES, MEASURES, RATE, TRAINING_LOSS
 from .norms import COMPETITORS
 from .runner import Results, run_trials
 from .speed import trial_seconds
@@ -122,7 +122,7 @@ def report(comparisons: Sequence[Comparison], seeds: int, results: Results, out:
         with whole_file(out / f'{name}.png') as partial:
             plot_comparison(outcome, MEASURES, partial)
         with whole_file(out / f'{name}_rates.png') as partial:
-            plot_rates(outcome, POPULATION, RATE, partial)
+            plot_rates(outcome, RATE, partial)
         for measure in MEASURES:
             print(f'\n{outcome.comparison.title}: {measure.label}')
             print(text_table(table(outcome, measure)))

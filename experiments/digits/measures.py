@@ -14,6 +14,6 @@ SEARCH = RateSearch(
     rates=(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3),  # for each image of an iteration
     first=slice(2, 6),
     # The rate is to make good weights; how well ten batches estimate their statistics is another question.
-    chosen_by=POPULATION.key,
+    chosen_by=POPULATION,
 )
 RATE = 'Learning rate, an image of the iteration'

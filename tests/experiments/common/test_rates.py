@@ -1,8 +1,10 @@
 """The choice of the learning rate, beside what it is chosen from."""
 
+from dataclasses import replace
+
 import pytest
 
-from experiments.digits.measures import SEARCH
+from experiments.digits.measures import SEARCH, TRAINING_LOSS
 from experiments.digits.trials import Trial
 
 SETTING = Trial('cbn', 2, 0, 600, 8, 3)
@@ -35,7 +37,8 @@ def tried_and_chosen(accuracies):
         (0.003, [0.001, 0.003, 0.01, 0.03]),
         (0.01, [0.001, 0.003, 0.01, 0.03]),
         (0.03, [0.001, 0.003, 0.01, 0.03, 0.1]),
-        (0.1, [0.001, 0.003, 0.01, 0.03, 0.1]),
+        (0.1, [0.001, 0.003, 0.01, 0.03, 0.1, 0.3]),
+        (0.3, [0.001, 0.003, 0.01, 0.03, 0.1, 0.3]),
         (0.001, [0.0003, 0.001, 0.003, 0.01, 0.03]),
         (0.0001, [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03]),
     ],
@@ -46,6 +49,17 @@ def test_the_best_rate_has_its_neighbours_beside_it(best, tried):
 
 def test_rates_are_a_factor_of_three_apart():
     assert all(2.9 < high / low < 3.5 for low, high in zip(SEARCH.rates, SEARCH.rates[1:], strict=False))
+
+
+def test_the_lowest_loss_is_the_best():
+    search = replace(SEARCH, chosen_by=TRAINING_LOSS)
+    tried = search.tuning_trials(SETTING, {}.get)
+    losses = dict(zip(tried, (0.5, 0.25, 0.75, None), strict=True))
+    results = {
+        trial: {'diverged': 3 if loss is None else None, 'training_loss': [9.0] if loss is None else [loss]}
+        for trial, loss in losses.items()
+    }
+    assert {trial.rate for trial in search.compared_trials(SETTING, 2, results.get)} == {0.003}
 
 
 def test_what_diverges_is_not_chosen():

@@ -20,7 +20,7 @@ from experiments.common.study_tables import (
     to_markdown,
 )
 from experiments.common.tables import text_table
-from experiments.digits.measures import ACCURACY, CURVES, MEASURES, POPULATION, RATE, SEARCH, TRAINING_LOSS
+from experiments.digits.measures import ACCURACY, CURVES, MEASURES, RATE, SEARCH, TRAINING_LOSS
 from experiments.digits.trials import Trial
 
 
@@ -205,7 +205,7 @@ def test_one_line_a_trial():
     [
         lambda path: plot_comparison(OUTCOME, MEASURES, path),
         lambda path: plot_comparison(OUTCOME, MEASURES[:3], path),
-        lambda path: plot_rates(OUTCOME, POPULATION, RATE, path),
+        lambda path: plot_rates(OUTCOME, RATE, path),
         lambda path: plot_curves(OUTCOME, 2, (ACCURACY, TRAINING_LOSS), path),
     ],
 )
