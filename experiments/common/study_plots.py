@@ -79,8 +79,14 @@ def plot_rates(outcome: Outcome, rate: str, path: Path) -> None:
     _finish(figure, path)
 
 
-def plot_curves(outcome: Outcome, value: int, measures: tuple[Measure, Measure], path: Path) -> None:
-    """Draw two measures of all methods over the epochs, at one value of what changes."""
+def has_curves(outcome: Outcome, value: int, measure: Measure, epochs: int) -> bool:
+    """Tell whether results are whole at one value: those of records have the ends of their curves alone."""
+    results = (result for row in outcome.compared.values() for result in row[value])
+    return all(result['diverged'] or len(result[measure.key]) == epochs for result in results)
+
+
+def plot_curves(outcome: Outcome, value: int, measures: Sequence[Measure], path: Path) -> None:
+    """Draw one or two measures of all methods over the epochs, at one value of what changes."""
     rows = {method: row[value] for method, row in outcome.compared.items()}
     last = {method: summarize(results, measures[0]) for method, results in rows.items()}
     diverged = (
@@ -91,7 +97,8 @@ def plot_curves(outcome: Outcome, value: int, measures: tuple[Measure, Measure],
     axis = outcome.comparison.axis.partition(' (')[0]
     figure = _figure(_title(f'Training curves, {axis} {value}', diverged))
     epochs = range(1, 1 + max(len(r[measures[0].key]) for results in rows.values() for r in results))
-    for axes, measure in zip(figure.subplots(1, 2), measures, strict=True):
+    panels = figure.subplots(1, len(measures), squeeze=False).flat
+    for axes, measure in zip(panels, measures, strict=True):
         for method, results in rows.items():
             _draw(axes, method, list(epochs), [summarize(results, measure, epoch - 1) for epoch in epochs])
         axes.set_xticks(epochs)

@@ -31,12 +31,12 @@ from ..common.methods import METHODS
 from ..common.plan import count_expected, known_trials
 from ..common.records import restore
 from ..common.results import StudyError
-from ..common.study_plots import plot_comparison, plot_rates
+from ..common.study_plots import has_curves, plot_comparison, plot_curves, plot_rates
 from ..common.study_tables import LEGEND, measured, table, to_csv, to_markdown
 from ..common.tables import text_table
 from .comparisons import make_comparisons
 from .configs import other_data, photographs, test_data
-from .measures import DRAWN, MEASURES, RATE
+from .measures import DRAWN, MEASURES, RATE, TRAINING_LOSS
 from .regimes import REGIMES
 from .runs import only_study, pretrain, read_result, result_folder, train_and_write
 from .trials import DetectionRun
@@ -173,6 +173,11 @@ def report(comparisons: Sequence[Comparison], args: Namespace) -> None:
             plot_comparison(outcome, measured(outcome, DRAWN), path)
         with whole_file(args.out / f'{comparison.name}_rates.png') as path:
             plot_rates(outcome, RATE, path)
+        for value in outcome.values:
+            epochs = next(iter(comparison.settings.values()))[value].epochs
+            if has_curves(outcome, value, TRAINING_LOSS, epochs):
+                with whole_file(args.out / f'{comparison.name}_curves_{value}.png') as path:
+                    plot_curves(outcome, value, [TRAINING_LOSS], path)
         for measure in measured(outcome, MEASURES):
             print(f'\n{comparison.title}: {measure.label}')
             print(text_table(table(outcome, measure)))

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +23,8 @@ from ..common.argument_types import positive_integer
 from ..common.comparisons import Comparison, read_outcome
 from ..common.plan import count_expected, known_trials, plan
 from ..common.records import restore
-from ..common.results import Result, StudyError
-from ..common.study_plots import plot_comparison, plot_curves, plot_rates
+from ..common.results import StudyError
+from ..common.study_plots import has_curves, plot_comparison, plot_curves, plot_rates
 from ..common.study_tables import LEGEND, table, to_csv, to_markdown
 from ..common.tables import text_table
 from .comparisons import FULL, QUICK, SMALL_BATCH, Scale, make_comparisons
@@ -127,16 +127,10 @@ def report(comparisons: Sequence[Comparison], seeds: int, results: Results, out:
             print(f'\n{outcome.comparison.title}: {measure.label}')
             print(text_table(table(outcome, measure)))
     first = outcomes[0]
-    if SMALL_BATCH in first.values and _have_curves(first.compared, SMALL_BATCH):
+    if SMALL_BATCH in first.values and has_curves(first, SMALL_BATCH, ACCURACY, EPOCHS):
         with whole_file(out / 'training_curves.png') as partial:
             plot_curves(first, SMALL_BATCH, (ACCURACY, TRAINING_LOSS), partial)
     print(f'\n{LEGEND}\n\ntables, trials.csv and pictures are in {out}')
-
-
-def _have_curves(compared: Mapping[str, Mapping[int, Sequence[Result]]], value: int) -> bool:
-    """Tell whether the results are whole: those of records have the ends of their curves alone."""
-    results = (result for row in compared.values() for result in row[value])
-    return all(result['diverged'] or len(result[ACCURACY.key]) == EPOCHS for result in results)
 
 
 def main() -> None:

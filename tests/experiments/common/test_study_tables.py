@@ -8,7 +8,7 @@ import pytest
 
 from experiments.common.comparisons import Comparison, Outcome, read_outcome
 from experiments.common.seeds import Cell, format_cell, summarize
-from experiments.common.study_plots import plot_comparison, plot_curves, plot_rates
+from experiments.common.study_plots import has_curves, plot_comparison, plot_curves, plot_rates
 from experiments.common.study_tables import (
     difference_table,
     differences_table,
@@ -159,6 +159,11 @@ def test_markdown():
     assert re.search(r'\| BN +\| \*\*0\.50 ± 0\.25\*\* +\|', text)
 
 
+def test_records_have_no_curves():
+    assert has_curves(OUTCOME, 2, ACCURACY, 12)  # GN's second seed diverged before
+    assert not has_curves(OUTCOME, 2, ACCURACY, 13)
+
+
 def test_measures_that_no_trial_has_are_left_out():
     without = [{**trial, 'accuracy': []} for trial in BN] + [result(0.5, diverged=1)]
     outcome = Outcome(COMPARISON, {'bn': {2: without}}, {})
@@ -207,6 +212,7 @@ def test_one_line_a_trial():
         lambda path: plot_comparison(OUTCOME, MEASURES[:3], path),
         lambda path: plot_rates(OUTCOME, RATE, path),
         lambda path: plot_curves(OUTCOME, 2, (ACCURACY, TRAINING_LOSS), path),
+        lambda path: plot_curves(OUTCOME, 2, [TRAINING_LOSS], path),
     ],
 )
 def test_pictures(tmp_path, plot):
