@@ -86,7 +86,7 @@ def test_levels_share_convolutions_and_no_norm():
 
 
 def test_shared_convolutions_are_copied_before_folding():
-    """As docs/layers.md says: folding scales a convolution once for each norm behind it."""
+    """As configs/recommended/README.md says: folding scales a convolution once for each norm behind it."""
     cfg = read('_base_/quickstart_retinanet_r18')
     cfg.model.bbox_head.norm_cfg = {'type': 'AvgBN'}
     head = build(cfg, 'cpu').bbox_head.eval()
@@ -124,9 +124,10 @@ def test_training_step(detector):
     norms = {name: m.weight.grad for name, m in model.named_modules() if isinstance(m, detector.norm)}
     assert all(gradient.isfinite().all() for gradient in norms.values())
     without = {name for name, gradient in norms.items() if not gradient.any()}
-    boxes = {name for name in norms if re.match(r'bbox_head.reg_convs.\d.\d.bn', name)}
+    boxes = {name for name in norms if re.fullmatch(r'bbox_head\.reg_convs\.\d\.\d\.bn', name)}
     assert without <= boxes  # of levels on which no object is, where each level has norms of its own
     assert not boxes or boxes - without
+    assert all(norm.window.gradients.any() for norm in norms_of(model, AveragedBatchNorm2d))
 
 
 def norms_of(module: nn.Module, kind: type[nn.Module]) -> list[nn.Module]:
