@@ -27,7 +27,7 @@ from ..common.results import StudyError
 from ..common.study_plots import has_curves, plot_comparison, plot_curves, plot_rates
 from ..common.study_tables import LEGEND, table, to_csv, to_markdown
 from ..common.tables import text_table
-from .comparisons import FULL, QUICK, SMALL_BATCH, Scale, make_comparisons
+from .comparisons import FULL, NAMES, QUICK, SMALL_BATCH, Scale, make_comparisons
 from .measures import ACCURACY, CURVES, MEASURES, RATE, TRAINING_LOSS
 from .norms import COMPETITORS
 from .runner import Results, run_trials
@@ -54,11 +54,20 @@ def parse_args() -> Namespace:
         help=f'some of {", ".join(COMPETITORS)} (default: all)',
     )
     parser.add_argument(
+        '--comparisons',
+        nargs='+',
+        choices=NAMES,
+        default=NAMES,
+        metavar='NAME',
+        help=f'some of {", ".join(NAMES)} (default: all)',
+    )
+    parser.add_argument(
         '--batch-sizes',
         nargs='+',
         type=positive_integer,
         metavar='N',
-        help='images a batch of one process, in the order in which they run (default: 1 2 4 8 32)',
+        help='images of a batch, in the order in which they run '
+        '(default: of one process 1 2 4 8 32, of each worker 1 2 4)',
     )
     parser.add_argument('--seeds', type=positive_integer, metavar='N', help='trials of each kind')
     parser.add_argument('--images', type=positive_integer, metavar='N', help='training samples an epoch')
@@ -82,7 +91,7 @@ def chosen_scale(args: Namespace) -> Scale:
     """Return how large a study the command line asks for."""
     given = {name: getattr(args, name) for name in ('seeds', 'images') if getattr(args, name)}
     if args.batch_sizes:
-        given['batch_sizes'] = tuple(args.batch_sizes)
+        given['batch_sizes'] = given['worker_batch_sizes'] = tuple(args.batch_sizes)
     return replace(QUICK if args.quick else FULL, **given)
 
 
@@ -138,7 +147,7 @@ def main() -> None:
     args = parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception it ends the workers too
     scale = chosen_scale(args)
-    comparisons = make_comparisons(scale, args.methods)
+    comparisons = make_comparisons(scale, args.methods, args.comparisons)
     results = Results(args.out / 'trials')
     try:
         if args.records:

@@ -18,7 +18,7 @@ from .trials import Trial
 SMALL_BATCH = 2  # images, for the sweeps of window and burn-in
 BURN_IN = 3  # epochs of 12, as in the CBN paper
 WORKERS = 8  # as many as GPUs in the papers
-
+NAMES = ('batch_size', 'parts', 'workers', 'iterations', 'span', 'window_size', 'burn_in')
 
 # They tell the parts of other methods apart, at one batch size.
 PARTS = (
@@ -60,12 +60,15 @@ FULL = Scale(5, 600, (1, 2, 4, 8, 32), (1, 2, 4), tuple(range(1, 9)), (1, 4, 8, 
 QUICK = Scale(2, 300, (2, 32), (2,), (1, 8), (1, 8), (0, 3), held_out=200)
 
 
-def make_comparisons(scale: Scale, methods: Collection[str] = tuple(COMPETITORS)) -> tuple[Comparison, ...]:
+def make_comparisons(
+    scale: Scale, methods: Collection[str] = tuple(COMPETITORS), names: Collection[str] = NAMES
+) -> tuple[Comparison, ...]:
     """Return the comparisons in the order in which they run, at a scale.
 
     Args:
         scale: How large they are.
         methods: Which of ``COMPETITORS`` take part.
+        names: Which of ``NAMES``.
     """
     everywhere = [name for name in COMPETITORS if name in methods and name not in PARTS]
     alone = [name for name in everywhere if name != SYNC]
@@ -165,4 +168,8 @@ def make_comparisons(scale: Scale, methods: Collection[str] = tuple(COMPETITORS)
             log_axis=False,
         ),
     )
-    return tuple(comparison for comparison in comparisons if {*comparison.settings} - {*reference})
+    return tuple(
+        comparison
+        for comparison in comparisons
+        if comparison.name in names and {*comparison.settings} - {*reference}
+    )

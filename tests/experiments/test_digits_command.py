@@ -104,6 +104,16 @@ def test_batch_sizes_run_in_the_order_in_which_they_are_given(monkeypatch, tmp_p
     assert rows[:2] == [['batch_size', '4'], ['batch_size', '2']]
 
 
+def test_some_comparisons_run_alone(monkeypatch, tmp_path, capsys):
+    run_here(
+        monkeypatch,
+        *('--out', tmp_path, '--dry-run', '--methods', 'bn', 'gn'),
+        *('--comparisons', 'workers', 'iterations', '--batch-sizes', '2'),
+    )
+    rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert rows == [['workers', '2'], ['iterations', '2']]
+
+
 def test_a_dry_run_prints_the_plan_and_runs_nothing(monkeypatch, tmp_path, capsys):
     run_here(monkeypatch, '--out', tmp_path, '--quick', '--dry-run', '--methods', 'bn', 'cbn')
     heading, *rows = capsys.readouterr().out.splitlines()
