@@ -46,11 +46,11 @@ def outcomes(tmp_path_factory):
 
 def test_each_table_of_the_digits_is_that_of_the_records(outcomes):
     expected = {}
-    for name in ('batch_size', 'parts', 'workers'):
+    for name in ('batch_size', 'parts', 'iterations', 'workers'):
         outcome = outcomes[name]
         of_axis = expected.setdefault(outcome.comparison.axis, [])
         of_axis += [table(outcome, POPULATION), difference_table(outcome, POPULATION)]
-        if name != 'parts':  # which the page has in short
+        if name in ('batch_size', 'workers'):  # the page has the others in short
             of_axis += [table(outcome, measure) for measure in (ACCURACY, TRAINING_LOSS)]
             of_axis.append(rate_table(outcome))
     page = tables_of('study.md')
