@@ -150,6 +150,9 @@ def main() -> None:
     comparisons = make_comparisons(scale, args.methods, args.comparisons)
     results = Results(args.out / 'trials')
     try:
+        if not comparisons:
+            methods, names = ', '.join(args.methods), ', '.join(args.comparisons)
+            raise StudyError(f'nothing to compare with BN: --methods {methods} has none that is in {names}')
         if args.records:
             restore(args.records, Trial, results.folder, CURVES)
         if args.dry_run:

@@ -18,6 +18,7 @@ from .trials import Trial
 SMALL_BATCH = 2  # images, for the sweeps of window and burn-in
 BURN_IN = 3  # epochs of 12, as in the CBN paper
 WORKERS = 8  # as many as GPUs in the papers
+# Of the comparisons, in the order in which they run.
 NAMES = ('batch_size', 'parts', 'workers', 'iterations', 'span', 'window_size', 'burn_in')
 
 # They tell the parts of other methods apart, at one batch size.

@@ -114,6 +114,14 @@ def test_some_comparisons_run_alone(monkeypatch, tmp_path, capsys):
     assert rows == [['workers', '2'], ['iterations', '2']]
 
 
+def test_nothing_to_compare_is_one_message(monkeypatch, tmp_path):
+    with pytest.raises(
+        SystemExit, match='error: nothing to compare with BN: --methods bn has none .* workers$'
+    ):
+        run_here(monkeypatch, '--out', tmp_path, '--methods', 'bn', '--comparisons', 'workers')
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_dry_run_prints_the_plan_and_runs_nothing(monkeypatch, tmp_path, capsys):
     run_here(monkeypatch, '--out', tmp_path, '--quick', '--dry-run', '--methods', 'bn', 'cbn')
     heading, *rows = capsys.readouterr().out.splitlines()

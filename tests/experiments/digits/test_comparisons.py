@@ -1,6 +1,6 @@
 """What the study compares."""
 
-from experiments.digits.comparisons import FULL, PARTS, QUICK, make_comparisons
+from experiments.digits.comparisons import FULL, NAMES, PARTS, QUICK, make_comparisons
 from experiments.digits.norms import COMPETITORS
 from experiments.digits.trials import Trial
 
@@ -63,6 +63,11 @@ def test_spans():
     assert list(by_span['avgbn']) == [1, 4, 8, 16, 32, 64]
     assert by_span['avgbn'][64] == Trial('avgbn', 2, 0, 600, 64)
     assert by_span['avgbn-cen'][1] == Trial('bn-cen', 2, 0, 600)
+
+
+def test_some_comparisons():
+    assert tuple(by_name()) == NAMES
+    assert list(by_name(names=['span', 'workers'])) == ['workers', 'span']
 
 
 def test_some_methods():
