@@ -1,6 +1,6 @@
 """Train on the study's task and record what the batch norms do, beside a larger reference batch.
 
-The learning rate is the study's for this batch size, and stays as it is for the whole run.
+The learning rate, 0.003 for each image of a batch, stays as it is for the whole run.
 """
 
 from __future__ import annotations

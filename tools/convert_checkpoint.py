@@ -10,7 +10,7 @@ from mmdet_cbn.checkpoints import CheckpointError, convert_checkpoint
 from mmdet_cbn.whole_file import explain_file
 
 EXAMPLE = """example:
-  CONFIG=configs/quickstart/mask-rcnn_r18_fpn_4conv1fc_cbn_shapes.py
+  CONFIG=configs/quickstart/mask-rcnn_r18_fpn_4conv1fc_avgbn_shapes.py
   python tools/convert_checkpoint.py --to-bn $CONFIG work_dirs/quickstart/epoch_3.pth plain.pth
 """
 

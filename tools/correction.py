@@ -53,7 +53,7 @@ def parse_args() -> Namespace:
         nargs='+',
         type=positive,
         metavar='LR',
-        help=f"at most {MOST_RATES} learning rates (default: the study's for this batch size, "
+        help=f'at most {MOST_RATES} learning rates (default: 0.003 for each image of a batch, '
         'a quarter of it and four times as much)',
     )
     parser.add_argument('--batch-size', type=int, default=2, metavar='N', help='images (default: 2)')

@@ -23,7 +23,7 @@ def parse_arguments() -> Namespace:
     parser = ArgumentParser(
         description='Evaluate a model.',
         formatter_class=RawDescriptionHelpFormatter,
-        epilog='example:\n  CONFIG=configs/quickstart/mask-rcnn_r18_fpn_4conv1fc_cbn_shapes.py\n'
+        epilog='example:\n  CONFIG=configs/quickstart/mask-rcnn_r18_fpn_4conv1fc_avgbn_shapes.py\n'
         '  python tools/test.py $CONFIG work_dirs/quickstart/epoch_3.pth --out predictions.pkl',
     )
     parser.add_argument('config', help='config file')

@@ -63,10 +63,10 @@ class AveragedBatchNorm2d(NaiveCrossIterationBatchNorm2d, _BatchNorm):  # MMEngi
 
     .. math:: dL/dy = (g - \overline{g} - z\, \overline{g z}) / \sqrt{var + eps}
 
-    CBN averages the first two over iterations, and gives the gradient of the batch's share in them, in which
-    most of the last two is missing. Here all four are exponential averages over earlier iterations and this
-    one, whose weight a in iteration t is max(2 / (k + 1), 1 / (1 + (t - 1) / 50)), so that they reach back
-    over few iterations of a young training and over k of an old one (:class:`.GrowingWindow`):
+    CBN averages the first two over iterations, and gives the gradient of the batch's share in them, which
+    takes 1 / k of the last two out of it. Here all four are exponential averages over earlier iterations and
+    this one, whose weight a in iteration t is max(2 / (k + 1), 1 / (1 + (t - 1) / 50)), so that they reach
+    back over few iterations of a young training and over k of an old one (:class:`.GrowingWindow`):
 
     - forward: :math:`\mu \leftarrow \mu + a(\mu_B - \mu)`, and the variance about it likewise, the squared
       distance of the means included;
@@ -76,7 +76,8 @@ class AveragedBatchNorm2d(NaiveCrossIterationBatchNorm2d, _BatchNorm):  # MMEngi
 
     MABN averages like this behind centred convolutions, where it needs no mean. It differs in a window of m
     equal weights and in its correction r towards the running value. Nothing here needs the convolution in
-    front, so no pairing and no other convolution. If a :class:`CenteredConv2d` helps depends on the task.
+    front, so no pairing and no other convolution. A :class:`CenteredConv2d` helped on digits, and in a
+    detector on a frozen backbone it did not (docs/study.md).
     Online Normalization (Chiley et al., NeurIPS 2019, arXiv 1905.05894) has exponential averages in the
     forward pass, too, and a control process in the backward pass.
 
@@ -96,8 +97,8 @@ class AveragedBatchNorm2d(NaiveCrossIterationBatchNorm2d, _BatchNorm):  # MMEngi
             cumulative average. As small as MABN's: with few images in a batch BN's 0.1 averages few of them.
         affine: Whether to learn gamma and beta.
         track_running_stats: As in ``nn.BatchNorm2d``.
-        window_size: k, the final span of the averages in iterations, at least 1 (which is BN). 64 images
-            in all are a good choice.
+        window_size: k, the final span of the averages in iterations, at least 1 (which is BN). Our runs
+            have 64 images in all.
         burn_in: Number of first training forwards that are BN.
         device: Of parameters and buffers.
         dtype: Of parameters and buffers.

@@ -10,15 +10,15 @@ from ..ops import ExponentialMoments, Moments, pool_exponentially
 from .exponential_window import ExponentialWindow
 
 GROWTH = 0.02  # of the sum of weights, an iteration; chosen in a detector from scratch: docs/study.md
-IMAGES = 64  # of the final span; half and twice as many made no difference there
+IMAGES = 64  # of the final span; half and twice as many made no difference in single trials there
 
 
 class GrowingWindow(ExponentialWindow):
     """An :class:`.ExponentialWindow` whose span grows with the iterations until it is k.
 
     In iteration t, from 1, the current one has the weight a = 1 / (1 + (t - 1) / 50), but no less than alpha:
-    so the mean age of an average is 2% of the iterations so far. Early in training weights move most, and the
-    statistics of a few dozen iterations ago are those of another network.
+    so the mean age of an average is 2% of the iterations so far. A young training does not average
+    over the statistics of a few dozen iterations ago, which are those of another network.
 
     Attributes:
         gradients: The averages of AvgBN's backward pass, shape (3, C); of other layers zeros.

@@ -71,12 +71,12 @@ def detectors(tmp_path_factory):
     restore(records, DetectionRun, result_folder(out), [measure.key for measure in MEASURES])
     methods, images = {}, {}
     for line in csv.DictReader(records.open()):
-        methods.setdefault(line['regime'], set()).add(line['method'])
+        methods.setdefault((line['regime'], int(line['batch_size'])), set()).add(line['method'])
         images[line['regime']] = int(line['train_images'])
     outcomes = {}
-    for regime, names in methods.items():
-        (comparison,) = make_comparisons([regime], names, [1], photographs=images[regime])
-        outcomes[regime] = read_outcome(comparison, 3, partial(read_result, out))
+    for (regime, size), names in methods.items():
+        (comparison,) = make_comparisons([regime], names, [size], photographs=images[regime])
+        outcomes[regime, size] = read_outcome(comparison, 3, partial(read_result, out))
     return outcomes
 
 
@@ -85,9 +85,12 @@ def test_the_tables_of_the_detectors_are_those_of_the_records(detectors):
     from experiments.detection.measures import TRAINING_LOSS as LOSS
 
     expected = []
-    for outcome in detectors.values():
+    for (_, size), outcome in detectors.items():
         measures = measured(outcome, (POPULATION_BOX, POPULATION_MASK, BOX, MASK))
-        expected += [measures_table(outcome, 1, (*measures, LOSS)), differences_table(outcome, 1, measures)]
+        expected += [
+            measures_table(outcome, size, (*measures, LOSS)),
+            differences_table(outcome, size, measures),
+        ]
     for rows in expected:
         rows[0] = [head.removesuffix(' statistics') for head in rows[0]]  # the page spares the width
     of_detectors = [rows for rows in tables_of('study.md') if rows[0][:2] == ['norm', 'box AP, population']]
@@ -109,7 +112,7 @@ def test_the_table_of_the_readme_is_a_part_of_them(outcomes, detectors):
     columns = [heading.index(size) for size in ('1', '2', '4')]
     accuracies = {row[0]: [row[column] for column in columns] for row in digits}
     frozen, scratch = (
-        {row[0]: row[1:3] for row in measures_table(detectors[regime], 1, (BOX, MASK))[1:]}
+        {row[0]: row[1:3] for row in measures_table(detectors[regime, 1], 1, (BOX, MASK))[1:]}
         for regime in ('pretrained', 'scratch')
     )
     (quoted,) = (rows for rows in tables_of('../README.md') if 'digits, 1 image' in rows[0])

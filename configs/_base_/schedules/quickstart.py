@@ -1,4 +1,4 @@
-# Four minutes on two cores: 375 iterations of 2 processes x 2 images.
+# 375 iterations of 2 processes x 2 images.
 _base_ = 'mmdet::_base_/schedules/schedule_1x.py'
 max_epochs = 3
 train_cfg = dict(max_epochs=max_epochs)
