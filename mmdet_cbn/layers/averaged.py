@@ -97,8 +97,8 @@ class AveragedBatchNorm2d(NaiveCrossIterationBatchNorm2d, _BatchNorm):  # MMEngi
             cumulative average. As small as MABN's: with few images in a batch BN's 0.1 averages few of them.
         affine: Whether to learn gamma and beta.
         track_running_stats: As in ``nn.BatchNorm2d``.
-        window_size: k, the final span of the averages in iterations, at least 1 (which is BN). Our runs
-            have 64 images in all.
+        window_size: k, the final span of the averages in iterations, at least 1 (which is BN). In our
+            runs k times the images of a batch is 64.
         burn_in: Number of first training forwards that are BN.
         device: Of parameters and buffers.
         dtype: Of parameters and buffers.
