@@ -76,8 +76,8 @@ class AveragedBatchNorm2d(NaiveCrossIterationBatchNorm2d, _BatchNorm):  # MMEngi
 
     MABN averages like this behind centred convolutions, where it needs no mean. It differs in a window of m
     equal weights and in its correction r towards the running value. Nothing here needs the convolution in
-    front, so no pairing and no other convolution. A :class:`CenteredConv2d` helped on digits, and in a
-    detector on a frozen backbone it did not (docs/study.md).
+    front, so no pairing and no other convolution. A :class:`CenteredConv2d` helped on digits; in a
+    detector on a frozen backbone that is not told (docs/study.md).
     Online Normalization (Chiley et al., NeurIPS 2019, arXiv 1905.05894) has exponential averages in the
     forward pass, too, and a control process in the backward pass.
 
@@ -97,8 +97,8 @@ class AveragedBatchNorm2d(NaiveCrossIterationBatchNorm2d, _BatchNorm):  # MMEngi
             cumulative average. As small as MABN's: with few images in a batch BN's 0.1 averages few of them.
         affine: Whether to learn gamma and beta.
         track_running_stats: As in ``nn.BatchNorm2d``.
-        window_size: k, the final span of the averages in iterations, at least 1 (which is BN). In our
-            runs k times the images of a batch is 64.
+        window_size: k, the final span of the averages in iterations, at least 1 (which is BN). In
+            docs/study.md k times the images of a batch is 64.
         burn_in: Number of first training forwards that are BN.
         device: Of parameters and buffers.
         dtype: Of parameters and buffers.
